@@ -1,0 +1,138 @@
+//! The command line: one file per subcommand; this one parses, dispatches and turns an answer into an exit code.
+
+mod check_benchmarks;
+mod check_config;
+mod device;
+mod doctor;
+mod init;
+mod plan;
+mod repro;
+mod results;
+mod run;
+mod runs;
+mod show;
+pub mod terminal;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Continuous benchmarking for GPU runners.
+#[derive(Parser)]
+#[command(name = "benchd", version, about, propagate_version = true)]
+struct Cli {
+    /// Log level or filter, for example `info` or `benchd=debug`
+    #[arg(long, global = true, env = "BENCHD_LOG", default_value = "warn", value_name = "FILTER")]
+    log: String,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Measure one commit on this host: image, suites, check, upload
+    Run(Box<run::Args>),
+    /// Show which jobs and points a commit would be measured with
+    Plan(plan::Args),
+    /// Show the hardware of this host as benchd sees it
+    Device(device::Args),
+    /// Check or upload a directory of results
+    Results(results::Args),
+    /// Check a directory of benchmark files
+    CheckBenchmarks(check_benchmarks::Args),
+    /// Look at this host and write a configuration that works
+    Init(init::Args),
+    /// Check a configuration file
+    CheckConfig(check_config::Args),
+    /// Try everything benchd needs and say what to do about what is missing
+    Doctor(doctor::Args),
+    /// List runs
+    Runs(runs::Args),
+    /// Show one run with its jobs and results
+    Show(show::Args),
+    /// Print the docker command that repeats a run
+    Repro(repro::Args),
+}
+
+/// How a command ended well: what its exit code tells a script.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// Yes or done: exit code 0.
+    Yes,
+    /// A negative answer (check failed, benchmarks failed or incomplete): exit code 1.
+    No,
+}
+
+/// Why a command could not answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The command line, configuration or benchmark files are at fault: exit code 2.
+    Usage,
+    /// Something outside is at fault (engine, registry, object store, disk): exit code 3.
+    Infrastructure,
+    /// Stopped by a signal: exit code 130.
+    Interrupted,
+}
+
+/// A command's failure: what the exit code tells, and the chain of causes that is printed once, here.
+#[derive(Debug)]
+pub struct Failure {
+    /// Which exit code.
+    pub fault: Fault,
+    /// What is told to the person.
+    pub error: anyhow::Error,
+}
+
+/// The result of every subcommand.
+pub type CommandResult = Result<Answer, Failure>;
+
+impl Failure {
+    /// The command line or a file given by the person is at fault.
+    pub fn usage(error: impl Into<anyhow::Error>) -> Self {
+        Self { fault: Fault::Usage, error: error.into() }
+    }
+
+    /// Something outside benchd is at fault.
+    pub fn infrastructure(error: impl Into<anyhow::Error>) -> Self {
+        Self { fault: Fault::Infrastructure, error: error.into() }
+    }
+}
+
+/// Parses the command line, runs the command, prints its failure and returns the exit code.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    terminal::init_logging(&cli.log);
+    let answer = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+        Ok(runtime) => runtime.block_on(dispatch(cli.command)),
+        Err(error) => Err(Failure::infrastructure(anyhow::Error::from(error).context("failed to start the runtime"))),
+    };
+    match answer {
+        Ok(Answer::Yes) => ExitCode::SUCCESS,
+        Ok(Answer::No) => ExitCode::from(1),
+        Err(failure) => {
+            terminal::say(format_args!("benchd: {:#}", failure.error));
+            ExitCode::from(match failure.fault {
+                Fault::Usage => 2,
+                Fault::Infrastructure => 3,
+                Fault::Interrupted => 130,
+            })
+        }
+    }
+}
+
+async fn dispatch(command: Command) -> CommandResult {
+    match command {
+        Command::Run(args) => run::run(*args).await,
+        Command::Plan(args) => plan::run(args).await,
+        Command::Device(args) => device::run(args).await,
+        Command::Results(args) => results::run(args).await,
+        Command::CheckBenchmarks(args) => check_benchmarks::run(args).await,
+        Command::Init(args) => init::run(args).await,
+        Command::CheckConfig(args) => check_config::run(args).await,
+        Command::Doctor(args) => doctor::run(args).await,
+        Command::Runs(args) => runs::run(args).await,
+        Command::Show(args) => show::run(args).await,
+        Command::Repro(args) => repro::run(args).await,
+    }
+}

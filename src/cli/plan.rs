@@ -1,0 +1,12 @@
+//! `benchd plan`.
+
+use super::{CommandResult, Failure};
+
+/// Arguments of `benchd plan`.
+#[derive(clap::Args)]
+pub struct Args {}
+
+/// Runs the command.
+pub async fn run(_args: Args) -> CommandResult {
+    Err(Failure::usage(anyhow::anyhow!("not yet in this build")))
+}

@@ -1,0 +1,18 @@
+//! benchd measures commits on GPU runners and tells people what it found.
+//!
+//! The library holds every stage; the executable in `main.rs` only parses the command line. Modules are
+//! layered (see ARCHITECTURE.md): a module names only modules on layers below its own, and a test keeps that true.
+
+pub mod app;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod executor;
+pub mod model;
+pub mod objects;
+pub mod publish;
+pub mod queue;
+pub mod registry;
+pub mod results;
+pub mod store;
+pub mod suite;
