@@ -8,6 +8,8 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod executor;
+pub mod git;
+pub mod github;
 pub mod model;
 pub mod objects;
 pub mod publish;

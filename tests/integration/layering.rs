@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 /// The layers, lowest first. Members of one layer do not name each other.
 const LAYERS: &[&[&str]] = &[
     &["model", "clock"],
+    &["git"],
     &["config", "suite", "results", "compare"],
     &["store", "github", "registry", "objects"],
     &["queue"],

@@ -1,0 +1,187 @@
+//! Runs the `git` command: the one place that knows how to call it safely (no prompts, no hooks or configuration of the
+//! machine, a time limit) and that tells what it said when it failed.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+
+use crate::model::{CommitSha, InvalidSha};
+
+/// How long a question to a local repository may take.
+pub const LOCAL_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A repository on disk.
+#[derive(Clone, Debug)]
+pub struct Checkout {
+    dir: PathBuf,
+}
+
+/// Why `git` gave no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum GitError {
+    /// The command is not there.
+    #[error("failed to start `git` (is it installed?)")]
+    Start(#[source] std::io::Error),
+    /// The command failed.
+    #[error("`git {command}` failed in {dir}: {message}", dir = dir.display())]
+    Failed {
+        /// Its arguments.
+        command: String,
+        /// Where it ran.
+        dir: PathBuf,
+        /// The last line that it wrote to standard error.
+        message: String,
+    },
+    /// The command took too long.
+    #[error("`git {command}` did not end within {} s", after.as_secs())]
+    TimedOut {
+        /// Its arguments.
+        command: String,
+        /// The limit.
+        after: Duration,
+    },
+    /// The command answered something else than expected.
+    #[error("`git {command}` answered {answer:?}")]
+    Answer {
+        /// Its arguments.
+        command: String,
+        /// What it wrote.
+        answer: String,
+    },
+    /// The name could be taken for an option.
+    #[error("`{0}` cannot name a revision")]
+    Revision(String),
+    /// The commit id is not one.
+    #[error(transparent)]
+    Sha(#[from] InvalidSha),
+}
+
+impl Checkout {
+    /// A repository (or a folder inside one) at `dir`.
+    pub fn at(dir: impl Into<PathBuf>) -> Self {
+        Self { dir: dir.into() }
+    }
+
+    /// Where it is.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Runs `git ARGS` in the repository and returns its standard output.
+    ///
+    /// # Errors
+    /// Every way in which the command gives no output; its own message is kept.
+    pub async fn run(&self, args: &[&str], limit: Duration) -> Result<Vec<u8>, GitError> {
+        let command = args.join(" ");
+        let child = tokio::process::Command::new("git")
+            .arg("-c")
+            .arg("core.hooksPath=/dev/null")
+            // A service often reads a checkout that another user owns.
+            .arg("-c")
+            .arg("safe.directory=*")
+            .args(args)
+            .current_dir(&self.dir)
+            .env("GIT_TERMINAL_PROMPT", "0")
+            .env("LC_ALL", "C")
+            .stdin(Stdio::null())
+            .kill_on_drop(true)
+            .output();
+        let output = tokio::time::timeout(limit, child)
+            .await
+            .map_err(|_elapsed| GitError::TimedOut { command: command.clone(), after: limit })?
+            .map_err(GitError::Start)?;
+        if output.status.success() {
+            return Ok(output.stdout);
+        }
+        let said = String::from_utf8_lossy(&output.stderr);
+        let message = said.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("no message").to_owned();
+        Err(GitError::Failed { command, dir: self.dir.clone(), message })
+    }
+
+    async fn line(&self, args: &[&str]) -> Result<String, GitError> {
+        let answer = String::from_utf8_lossy(&self.run(args, LOCAL_TIMEOUT).await?).trim().to_owned();
+        if answer.is_empty() { Err(GitError::Answer { command: args.join(" "), answer }) } else { Ok(answer) }
+    }
+
+    /// The commit that `revision` (a branch, tag, id or `HEAD`) names.
+    ///
+    /// # Errors
+    /// As [`Checkout::run`], and for a name that could be taken for an option.
+    pub async fn resolve(&self, revision: &str) -> Result<CommitSha, GitError> {
+        if revision.starts_with('-') {
+            return Err(GitError::Revision(revision.to_owned()));
+        }
+        Ok(self
+            .line(&["rev-parse", "--verify", "--quiet", "--end-of-options", &format!("{revision}^{{commit}}")])
+            .await?
+            .parse()?)
+    }
+
+    /// The committer's date of a commit.
+    ///
+    /// # Errors
+    /// As [`Checkout::run`].
+    pub async fn committed_at(&self, sha: &CommitSha) -> Result<DateTime<Utc>, GitError> {
+        let args = ["show", "--no-patch", "--format=%ct", sha.as_str()];
+        let answer = self.line(&args).await?;
+        answer
+            .parse()
+            .ok()
+            .and_then(|seconds| DateTime::from_timestamp(seconds, 0))
+            .ok_or(GitError::Answer { command: args.join(" "), answer })
+    }
+
+    /// The branch that is checked out; `None` when `HEAD` is detached.
+    ///
+    /// # Errors
+    /// As [`Checkout::run`].
+    pub async fn branch(&self) -> Result<Option<String>, GitError> {
+        let name = self.line(&["rev-parse", "--abbrev-ref", "HEAD"]).await?;
+        Ok((name != "HEAD").then_some(name))
+    }
+
+    /// Where `origin` points to; `None` when there is no such remote.
+    ///
+    /// # Errors
+    /// As [`Checkout::run`].
+    pub async fn origin(&self) -> Result<Option<String>, GitError> {
+        match self.line(&["remote", "get-url", "origin"]).await {
+            Ok(url) => Ok(Some(url)),
+            Err(GitError::Failed { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// `owner/name` out of a remote's URL (`https://HOST/owner/name.git`, `git@HOST:owner/name.git`).
+pub fn repository_of_url(url: &str) -> Option<String> {
+    let path = match url.split_once("://") {
+        Some((_, rest)) => rest.split_once('/')?.1,
+        None => url.split_once(':')?.1,
+    };
+    let path = path.trim_matches('/');
+    let path = path.strip_suffix(".git").unwrap_or(path);
+    let mut parts = path.rsplit('/');
+    let (name, owner) = (parts.next()?, parts.next()?);
+    Some(format!("{owner}/{name}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_repository_is_the_last_two_parts_of_its_url() {
+        for url in [
+            "https://github.com/vllm-project/vllm.git",
+            "https://github.com/vllm-project/vllm",
+            "git@github.com:vllm-project/vllm.git",
+            "ssh://git@ghe.example/vllm-project/vllm",
+        ] {
+            assert_eq!(repository_of_url(url).as_deref(), Some("vllm-project/vllm"), "{url}");
+        }
+        assert_eq!(repository_of_url("/srv/vllm"), None);
+    }
+}
