@@ -1,1 +1,3 @@
-//! Placeholder until the stage lands.
+//! Runs a job's containers on the Docker Engine. No other module talks to Docker.
+
+pub mod docker;
