@@ -2,15 +2,23 @@
 //! (platform, device type, target) and how far it has come (run and job states).
 
 mod commit;
+mod conclusion;
 mod fault;
+mod ids;
 mod metric;
 mod platform;
 mod point;
+mod state;
 mod suite;
+mod trigger;
 
 pub use commit::{BranchName, CommitSha, InvalidBranch, InvalidRepo, InvalidSha, RepoName};
+pub use conclusion::{Conclusion, FailureKind};
 pub use fault::Fault;
+pub use ids::{IdsExhausted, InvalidId, InvalidRunnerName, JobId, RunId, RunnerName, next_id};
 pub use metric::{Better, MetricClass, MetricKind, metric_kind};
 pub use platform::{DeviceType, InvalidDeviceType, Platform, Target, UnknownPlatform, model_key};
 pub use point::{ExpectedPoint, Measurement, PointState};
+pub use state::{JobPhase, JobState, RunPhase, RunState, UnknownPhase};
 pub use suite::{SuiteKind, UnknownSuite, UnknownVariant, Variant};
+pub use trigger::{Role, Trigger, UnknownRole};
