@@ -26,16 +26,16 @@ registry_answers() { curl -fs -m 5 -o /dev/null "http://$REGISTRY/v2/"; }
 # The live process that pid file $1 names. An old file may name a stranger, and a killed process
 # stays as a zombie if nobody reaps it: ours have the file's directory on their command line.
 pid_of() { local p; p=$(cat "$1" 2>/dev/null) && grep -qsF -- "${1%/*}/" "/proc/$p/cmdline" && echo "$p"; }
-forget_dead() { # PIDFILE: a new daemon refuses to start beside it, even if it names a zombie
-  local p; if p=$(pid_of "$1"); then die "process $p runs but does not answer (${1%/*}); end it first"; fi
-  rm -f "$1"
-}
 
 end() { # PIDFILE: ends the process, after a minute by force
   local p i; p=$(pid_of "$1") && kill "$p" || :
   for i in {1..600}; do pid_of "$1" >/dev/null || break; sleep 0.1; done
   if p=$(pid_of "$1"); then kill -9 "$p" || :; fi
   rm -f "$1"
+}
+
+unmount() { # DIRECTORY: what a killed daemon left mounted below it
+  local m; cut -d' ' -f5 /proc/self/mountinfo | { grep -F "$1/" || :; } | sort -r | while read -r m; do umount -l "$m" || :; done
 }
 
 launch() { # LOG CHECK COMMAND..: runs COMMAND in the background, in its own session, until CHECK holds
@@ -82,12 +82,19 @@ prepare() { # what a daemon needs; sets EXTRA to further options
   fi
 }
 
+daemon() { # DIRECTORY CHECK OPTION..: dockerd, with what IN sets in front
+  local d=$1 check=$2 p; shift 2; prepare; mkdir -p "$d"
+  if p=$(pid_of "$d/pid"); then die "dockerd ($p) runs but does not answer; end it first"; fi
+  # Neither pid file may name a dead process: as a zombie it counts as running.
+  rm -f "$d/pid"; end "$d/run/containerd/containerd.pid"
+  launch "$d/log" "$check" $IN dockerd --data-root "$d/data" --exec-root "$d/run" --pidfile "$d/pid" $EXTRA "$@"
+}
+
 start() {
-  local d=$STATE/engine r=$STATE/registry; mkdir -p "$d" "$r/data"
+  local r=$STATE/registry; mkdir -p "$r/data"
   if ! answers; then
     [ -z "${DOCKER_HOST:-}" ] || die "nothing answers at DOCKER_HOST=$DOCKER_HOST; unset it to start an engine here"
-    prepare; forget_dead "$d/pid"
-    launch "$d/log" answers dockerd --data-root "$d/data" --pidfile "$d/pid" $EXTRA
+    IN='' daemon "$STATE/engine" answers
   fi
   need curl:curl docker-registry:docker-registry bash-static:bash-static busybox:busybox-static
   registry_answers && return
@@ -106,13 +113,12 @@ second() { # NAME: sets its directory, socket and network namespace
 start_second() {
   second "${1:-}"
   if ! answers "$SOCK"; then
-    prepare; mkdir -p "$D"; forget_dead "$D/pid"; end "$D/run/containerd/containerd.pid"
+    need ip:iproute2; [ -e "/run/netns/$NETNS" ] || ip netns add "$NETNS"
     # nsenter, not `ip netns exec`: that hides the cgroup mounts.
-    [ -e "/run/netns/$NETNS" ] || ip netns add "$NETNS"
-    local in="nsenter --net=/run/netns/$NETNS"; $in ip link set lo up
+    local IN="nsenter --net=/run/netns/$NETNS"; $IN ip link set lo up
     # A containerd that the machine runs would be shared, so take namespaces of our own in it.
-    launch "$D/log" "answers $SOCK" $in dockerd -H "unix://$SOCK" --data-root "$D/data" --exec-root "$D/run" --pidfile "$D/pid" \
-      --live-restore --containerd-namespace "$NETNS" --containerd-plugins-namespace "$NETNS-plugins" $EXTRA
+    daemon "$D" "answers $SOCK" -H "unix://$SOCK" --live-restore \
+      --containerd-namespace "$NETNS" --containerd-plugins-namespace "$NETNS-plugins"
   fi
   echo "$SOCK"
 }
@@ -125,12 +131,12 @@ stop_second() {
   if p=$(pid_of "$D/pid"); then kill -9 "$p" || :; fi
   end "$D/pid"; end "$D/run/containerd/containerd.pid"
   for id in $ids; do # (a paused one cannot die before it is thawed)
-    for m in /sys/fs/cgroup/freezer/docker/"$id"/freezer.state; do [ ! -e "$m" ] || echo THAWED >"$m"; done
+    m=/sys/fs/cgroup/freezer/docker/$id/freezer.state; [ ! -e "$m" ] || echo THAWED >"$m"
     grep -lsF -- "$id" /proc/[0-9]*/cmdline /proc/[0-9]*/cgroup | cut -d/ -f3 | sort -u | xargs -r kill -9 2>/dev/null || :
   done
   sleep 0.2
   for id in $ids; do find /sys/fs/cgroup -depth -type d -path "*$id*" -exec rmdir {} + 2>/dev/null || :; done
-  cut -d' ' -f5 /proc/self/mountinfo | grep -F "$D/" | sort -r | while read -r m; do umount -l "$m" || :; done
+  unmount "$D"
   [ ! -e "/run/netns/$NETNS" ] || ip netns del "$NETNS"
   rm -rf "$D"
 }
@@ -149,7 +155,8 @@ status() {
 
 stop() {
   local s; for s in "$STATE"/second/*/; do [ ! -d "$s" ] || stop_second "$(basename "$s")"; done
-  end "$STATE/registry/pid"; end "$STATE/engine/pid"
+  end "$STATE/registry/pid"
+  end "$STATE/engine/pid"; unmount "$STATE/engine"
 }
 
 case ${1:-} in start | stop | status | start-second | stop-second) ;; *) sed -n '2,/^set/s/^#//p' "$0" >&2; exit 2 ;; esac
