@@ -1,0 +1,3 @@
+//! The composition root: builds clients and store, and puts the stages together for `benchd run` and the daemon.
+
+pub mod identity;
