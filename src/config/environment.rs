@@ -1,0 +1,68 @@
+//! The only place that reads environment variables; everything else is told what it needs.
+#![expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
+
+use std::ffi::OsString;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+
+/// The variable's value, `None` when it is not set or empty.
+pub fn variable(name: &str) -> Option<OsString> {
+    std::env::var_os(name).filter(|value| !value.is_empty())
+}
+
+/// The variable's value as text, `None` when it is not set, empty or not UTF-8.
+pub fn text(name: &str) -> Option<String> {
+    variable(name)?.into_string().ok()
+}
+
+/// The variable's value as a path, `None` when it is not set or empty.
+pub fn path(name: &str) -> Option<PathBuf> {
+    variable(name).map(PathBuf::from)
+}
+
+/// The person's home folder (`HOME`).
+pub fn home_dir() -> Option<PathBuf> {
+    path("HOME")
+}
+
+/// The folder of Docker's credential file: `DOCKER_CONFIG`, else `~/.docker`.
+pub fn docker_config_dir() -> Option<PathBuf> {
+    path("DOCKER_CONFIG").or_else(|| Some(home_dir()?.join(".docker")))
+}
+
+/// Where the Docker Engine is, by `DOCKER_HOST`.
+pub fn docker_host() -> Option<String> {
+    text("DOCKER_HOST")
+}
+
+/// The folders in which tools are looked for (`PATH`).
+pub fn search_path() -> Vec<PathBuf> {
+    variable("PATH").map(|value| std::env::split_paths(&value).collect()).unwrap_or_default()
+}
+
+/// The model cache a person has set up: `HF_HOME`.
+pub fn hf_home() -> Option<PathBuf> {
+    path("HF_HOME")
+}
+
+/// Whether the process runs as root.
+pub fn is_root() -> bool {
+    std::fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0)
+}
+
+/// Where state goes when nothing is configured: `BENCHD_STATE_DIR`, systemd's `STATE_DIRECTORY`,
+/// `/var/lib/benchd` for root, and for a user `$XDG_STATE_HOME/benchd` or `~/.local/state/benchd`.
+pub fn default_state_dir() -> PathBuf {
+    if let Some(dir) = path("BENCHD_STATE_DIR") {
+        return dir;
+    }
+    if let Some(dirs) = text("STATE_DIRECTORY") {
+        // systemd separates several folders by a colon; the first is the service's own.
+        return PathBuf::from(dirs.split(':').next().unwrap_or(&dirs));
+    }
+    let users = || path("XDG_STATE_HOME").or_else(|| Some(home_dir()?.join(".local/state")));
+    match is_root() {
+        true => PathBuf::from("/var/lib/benchd"),
+        false => users().map_or_else(|| PathBuf::from("/var/lib/benchd"), |state| state.join("benchd")),
+    }
+}

@@ -1,0 +1,55 @@
+//! GitHub: where its API is and who benchd is there (an App or a token).
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use url::Url;
+
+use super::SecretSource;
+
+/// Settings of the GitHub client.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct GithubConfig {
+    /// Address of the API. Default: `https://api.github.com`.
+    pub api_url: Url,
+    /// The GitHub App benchd acts as. Default: none.
+    pub app: Option<GithubApp>,
+    /// File with a personal access token. Default: none.
+    pub token_file: Option<PathBuf>,
+    /// Environment variable with a personal access token. Default: none.
+    pub token_env: Option<String>,
+    /// Files with webhook secrets; several while one is replaced. Default: none, GitHub is polled.
+    pub webhook_secret_files: Vec<PathBuf>,
+}
+
+/// A GitHub App's identity.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GithubApp {
+    /// The App's id, as its settings page shows it.
+    pub id: u64,
+    /// File with the App's private key (PEM).
+    pub private_key_file: PathBuf,
+    /// The installation; default: asked of GitHub for each repository.
+    #[serde(default)]
+    pub installation_id: Option<u64>,
+}
+
+impl GithubConfig {
+    /// Where the personal access token is kept, if one is configured.
+    pub fn token(&self) -> Option<SecretSource> {
+        SecretSource::of(self.token_file.as_deref(), self.token_env.as_deref())
+    }
+}
+
+#[expect(clippy::expect_used, reason = "the address is a constant that a test reads")]
+fn public_api() -> Url {
+    Url::parse("https://api.github.com").expect("a constant address")
+}
+
+impl Default for GithubConfig {
+    fn default() -> Self {
+        Self { api_url: public_api(), app: None, token_file: None, token_env: None, webhook_secret_files: Vec::new() }
+    }
+}

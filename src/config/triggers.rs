@@ -1,0 +1,213 @@
+//! When a commit is measured and how much of it: triggers and, for each, a selection.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{SuiteKind, Variant};
+
+use super::shape;
+
+/// A kind of trigger that configuration speaks of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TriggerName {
+    /// A time of the schedule.
+    Schedule,
+    /// Labels of a pull request.
+    PullRequest,
+    /// A merge into the branch.
+    Merge,
+    /// A release tag.
+    Release,
+    /// A person, by command line or API.
+    Manual,
+}
+
+impl TriggerName {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Schedule, Self::PullRequest, Self::Merge, Self::Release, Self::Manual];
+}
+
+/// When a commit is measured.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TriggersConfig {
+    /// Times at which the newest unmeasured commit is measured, in UTC, as cron expressions of 6 fields (seconds
+    /// first) or 5. Default: `["0 0 */4 * * *"]`, every four hours. `[]`: never.
+    #[serde(deserialize_with = "shape::one_or_many")]
+    pub schedule: Vec<String>,
+    /// Pull requests.
+    pub pull_request: PullRequestTrigger,
+    /// Merges into the branch.
+    pub merge: MergeTrigger,
+    /// Release tags.
+    pub release: ReleaseTrigger,
+    /// Runs that a person asks for.
+    pub manual: ManualTrigger,
+}
+
+/// Which pull requests are measured.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PullRequestTrigger {
+    /// Whether pull requests are measured at all. Default: true.
+    pub enabled: bool,
+    /// A pull request is measured while it has all these labels, by exact name. Default: `[perf-benchmarks, ready]`.
+    #[serde(deserialize_with = "shape::one_or_many")]
+    pub labels: Vec<String>,
+    /// What of forks is measured: `every_commit`, `approve_each_commit` or `never`. Default: `every_commit`.
+    pub forks: ForkPolicy,
+    /// A push that changes only such paths (globs) is not measured. Default: none.
+    #[serde(deserialize_with = "shape::one_or_many")]
+    pub ignore_paths: Vec<String>,
+}
+
+/// What of a fork is measured. Its commits always run untrusted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ForkPolicy {
+    /// Every commit while the labels are there.
+    #[default]
+    EveryCommit,
+    /// Only a commit that a maintainer has approved, each anew.
+    ApproveEachCommit,
+    /// Nothing.
+    Never,
+}
+
+/// Whether merges are measured.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MergeTrigger {
+    /// Whether each merge commit is measured. Default: true.
+    pub enabled: bool,
+}
+
+/// Which tags are measured.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ReleaseTrigger {
+    /// Whether release tags are measured. Default: true.
+    pub enabled: bool,
+    /// Which tags are releases (a glob). Default: `v*`.
+    pub tags: String,
+}
+
+/// Whether people may ask for runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ManualTrigger {
+    /// Whether the API accepts runs. Default: true.
+    pub enabled: bool,
+}
+
+/// How much is measured, for each trigger.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SelectionConfig {
+    /// For the schedule. Default: everything.
+    pub schedule: BudgetedSelection,
+    /// For pull requests. Default: variant `base`, canaries first, `90m`.
+    pub pull_request: BudgetedSelection,
+    /// For merges. Default: everything.
+    pub merge: BudgetedSelection,
+    /// For releases. Default: everything.
+    pub release: BudgetedSelection,
+    /// For runs that a person asks for. Default: everything; the request narrows it.
+    pub manual: BudgetedSelection,
+}
+
+/// What is measured; an empty list means all.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct BudgetedSelection {
+    /// Platforms or device types, by their names. Default: `[]`, all.
+    #[serde(deserialize_with = "shape::one_or_many")]
+    pub targets: Vec<String>,
+    /// Models, in any case. Default: `[]`, all.
+    #[serde(deserialize_with = "shape::one_or_many")]
+    pub models: Vec<String>,
+    /// Suites: serving, latency, throughput, startup. Default: `[]`, all.
+    #[serde(deserialize_with = "shape::one_or_many")]
+    pub suites: Vec<SuiteKind>,
+    /// Variants: base, eager, `inductor_graph_partition`. Default: `[]`, all.
+    #[serde(deserialize_with = "shape::one_or_many")]
+    pub variants: Vec<Variant>,
+    /// Benchmarks that come first and are always measured, by name. Default: none.
+    #[serde(deserialize_with = "shape::one_or_many")]
+    pub canary: Vec<String>,
+    /// Device time that a run may take on one target; what does not fit is listed as left out. Default: no limit.
+    #[serde(with = "humantime_serde")]
+    pub budget: Option<Duration>,
+}
+
+impl SelectionConfig {
+    /// The selection of one trigger.
+    pub fn of(&self, trigger: TriggerName) -> &BudgetedSelection {
+        match trigger {
+            TriggerName::Schedule => &self.schedule,
+            TriggerName::PullRequest => &self.pull_request,
+            TriggerName::Merge => &self.merge,
+            TriggerName::Release => &self.release,
+            TriggerName::Manual => &self.manual,
+        }
+    }
+}
+
+impl Default for TriggersConfig {
+    fn default() -> Self {
+        Self {
+            schedule: vec!["0 0 */4 * * *".to_owned()],
+            pull_request: PullRequestTrigger::default(),
+            merge: MergeTrigger::default(),
+            release: ReleaseTrigger::default(),
+            manual: ManualTrigger::default(),
+        }
+    }
+}
+
+impl Default for PullRequestTrigger {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            labels: vec!["perf-benchmarks".to_owned(), "ready".to_owned()],
+            forks: ForkPolicy::default(),
+            ignore_paths: Vec::new(),
+        }
+    }
+}
+
+impl Default for MergeTrigger {
+    fn default() -> Self {
+        Self { enabled: true }
+    }
+}
+
+impl Default for ReleaseTrigger {
+    fn default() -> Self {
+        Self { enabled: true, tags: "v*".to_owned() }
+    }
+}
+
+impl Default for ManualTrigger {
+    fn default() -> Self {
+        Self { enabled: true }
+    }
+}
+
+impl Default for SelectionConfig {
+    fn default() -> Self {
+        Self {
+            schedule: BudgetedSelection::default(),
+            pull_request: BudgetedSelection {
+                variants: vec![Variant::Base],
+                budget: Some(Duration::from_secs(90 * 60)),
+                ..BudgetedSelection::default()
+            },
+            merge: BudgetedSelection::default(),
+            release: BudgetedSelection::default(),
+            manual: BudgetedSelection::default(),
+        }
+    }
+}
