@@ -15,7 +15,7 @@ const VLLM_ON_CUDA: &str = "pip install torchao==0.16.0 fbgemm-gpu-genai==1.5.0;
      rm /etc/ld.so.conf.d/cuda-compat.conf || true; ldconfig";
 
 /// Settings of execution.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ExecutionConfig {
     /// The Docker Engine: `unix:///var/run/docker.sock`, `tcp://host:port`. Default: `$DOCKER_HOST`, else the local
@@ -39,6 +39,8 @@ pub struct ExecutionConfig {
     /// Further environment variables of trusted containers. Default: none.
     #[serde(deserialize_with = "shape::variables_or_none")]
     pub env: BTreeMap<String, String>,
+    /// Secret environment variables of trusted containers: for each name the file that holds the value. Default: none.
+    pub env_files: BTreeMap<String, PathBuf>,
     /// A service that is measured instead of one started in the container. Default: none.
     pub remote: Option<RemoteService>,
     /// Shell commands run in the container before a suite of kind `vllm`.
@@ -223,26 +225,6 @@ impl PreCommands {
             Platform::Hpu => &self.hpu,
             Platform::Cpu => &self.cpu,
             Platform::Arm64Cpu => &self.arm64_cpu,
-        }
-    }
-}
-
-impl Default for ExecutionConfig {
-    fn default() -> Self {
-        Self {
-            docker_host: None,
-            platform: None,
-            devices: DevicesConfig::default(),
-            packing: Packing::default(),
-            limits: LimitsConfig::default(),
-            cache: CacheConfig::default(),
-            hf_token_file: None,
-            hf_token_env: None,
-            env: BTreeMap::new(),
-            remote: None,
-            pre_commands: PreCommands::default(),
-            device_access: DeviceAccess::default(),
-            untrusted: UntrustedConfig::default(),
         }
     }
 }

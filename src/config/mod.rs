@@ -1,12 +1,17 @@
 //! The configuration: one YAML file, one struct per concern, every key with its default and unit stated beside it.
 //! Secrets are named here (a file or an environment variable) and never written here.
 
+mod check;
 mod compare;
 pub mod environment;
 mod execution;
+mod explain;
+mod fault;
 mod github;
 mod http;
 mod images;
+mod load;
+mod position;
 mod publish;
 mod repository;
 mod retention;
@@ -25,11 +30,13 @@ pub use execution::{
     CacheConfig, CudaAccess, DeviceAccess, DevicesConfig, ExecutionConfig, HpuAccess, LimitsConfig, Packing,
     PreCommands, RemoteService, RocmAccess, UntrustedConfig,
 };
+pub use fault::{Fault, Faults, KeyPath, Place, Step};
 pub use github::{GithubApp, GithubConfig};
 pub use http::{HttpConfig, ReadAccess};
 pub use images::{
     ImageLookup, ImageRequest, ImageSource, ImageTemplate, ImagesConfig, InvalidTemplate, PullPolicy, RegistryConfig,
 };
+pub use load::{ConfigError, find};
 pub use publish::{PublishConfig, PublishTarget, TargetUrl, UnknownTarget, UploadApi};
 pub use repository::{BenchmarksSource, RepositoryConfig};
 pub use retention::{ArtifactRetention, ImageRetention, RetentionConfig};
@@ -109,6 +116,7 @@ impl Config {
         let execution = &mut self.execution;
         resolve(&mut execution.cache.dir);
         resolve_some(&mut execution.hf_token_file);
+        execution.env_files.values_mut().for_each(resolve);
         resolve_some(&mut execution.untrusted.sharegpt_file);
         execution.untrusted.cache_paths.iter_mut().for_each(resolve);
         for registry in &mut self.registries {

@@ -63,6 +63,20 @@ pub struct UploadApi {
     pub password_env: Option<String>,
 }
 
+impl fmt::Display for PublishTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.url, &self.api) {
+            (Some(url), _) => write!(f, "{url}")?,
+            (None, Some(api)) => write!(f, "{}", api.url)?,
+            (None, None) => f.write_str("nowhere")?,
+        }
+        match &self.endpoint {
+            Some(endpoint) => write!(f, " at {endpoint}"),
+            None => Ok(()),
+        }
+    }
+}
+
 impl UploadApi {
     /// Where the user name is kept.
     pub fn username(&self) -> Option<SecretSource> {

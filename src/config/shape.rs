@@ -97,6 +97,10 @@ impl<'de> Deserialize<'de> for Plain {
                 Ok(Plain(text.to_owned()))
             }
 
+            fn visit_unit<E: de::Error>(self) -> Result<Self::Value, E> {
+                Ok(Plain(String::new()))
+            }
+
             fn visit_u64<E: de::Error>(self, number: u64) -> Result<Self::Value, E> {
                 Ok(Plain(number.to_string()))
             }
@@ -111,5 +115,30 @@ impl<'de> Deserialize<'de> for Plain {
         }
 
         deserializer.deserialize_any(PlainVisitor)
+    }
+}
+
+/// A duration, or `none` for no limit.
+pub mod limit {
+    use std::time::Duration;
+
+    use serde::de::value::StrDeserializer;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    /// Writes `none` or the duration.
+    pub fn serialize<S: Serializer>(limit: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+        match limit {
+            Some(limit) => humantime_serde::serialize(limit, serializer),
+            None => serializer.serialize_str("none"),
+        }
+    }
+
+    /// Reads `none` or a duration.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        match text.as_str() {
+            "none" => Ok(None),
+            text => humantime_serde::deserialize(StrDeserializer::new(text)).map(Some),
+        }
     }
 }

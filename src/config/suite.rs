@@ -2,6 +2,7 @@
 //! out, how expected points are named. vLLM's suite is built in; `command` serves any other project.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -205,6 +206,15 @@ impl TryFrom<TextOr<SuiteKeys>> for SuiteConfig {
                 (Some(SuiteFlavour::Command), _) | (None, Some(_)) => Self::command_with(keys),
             },
         }
+    }
+}
+
+impl fmt::Display for SuiteFlavour {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Vllm => "suite vllm",
+            Self::Command => "a command of its own",
+        })
     }
 }
 

@@ -108,7 +108,8 @@ pub struct ManualTrigger {
 pub struct SelectionConfig {
     /// For the schedule. Default: everything.
     pub schedule: BudgetedSelection,
-    /// For pull requests. Default: variant `base`, canaries first, `90m`.
+    /// For pull requests. Defaults that differ: `variants: [base]`, `budget: 90m`.
+    #[serde(deserialize_with = "for_pull_requests")]
     pub pull_request: BudgetedSelection,
     /// For merges. Default: everything.
     pub merge: BudgetedSelection,
@@ -137,9 +138,52 @@ pub struct BudgetedSelection {
     /// Benchmarks that come first and are always measured, by name. Default: none.
     #[serde(deserialize_with = "shape::one_or_many")]
     pub canary: Vec<String>,
-    /// Device time that a run may take on one target; what does not fit is listed as left out. Default: no limit.
-    #[serde(with = "humantime_serde")]
+    /// Device time that a run may take on one target (`90m`, `none`); what does not fit is listed as left out.
+    /// Default: `none`, no limit.
+    #[serde(with = "shape::limit")]
     pub budget: Option<Duration>,
+}
+
+/// The keys of [`BudgetedSelection`] with the defaults of pull requests, also where only some keys are written.
+#[derive(Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct PullRequestSelection {
+    #[serde(deserialize_with = "shape::one_or_many")]
+    targets: Vec<String>,
+    #[serde(deserialize_with = "shape::one_or_many")]
+    models: Vec<String>,
+    #[serde(deserialize_with = "shape::one_or_many")]
+    suites: Vec<SuiteKind>,
+    #[serde(deserialize_with = "shape::one_or_many")]
+    variants: Vec<Variant>,
+    #[serde(deserialize_with = "shape::one_or_many")]
+    canary: Vec<String>,
+    #[serde(with = "shape::limit")]
+    budget: Option<Duration>,
+}
+
+impl Default for PullRequestSelection {
+    fn default() -> Self {
+        Self {
+            targets: Vec::new(),
+            models: Vec::new(),
+            suites: Vec::new(),
+            variants: vec![Variant::Base],
+            canary: Vec::new(),
+            budget: Some(Duration::from_secs(90 * 60)),
+        }
+    }
+}
+
+impl From<PullRequestSelection> for BudgetedSelection {
+    fn from(keys: PullRequestSelection) -> Self {
+        let PullRequestSelection { targets, models, suites, variants, canary, budget } = keys;
+        Self { targets, models, suites, variants, canary, budget }
+    }
+}
+
+fn for_pull_requests<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<BudgetedSelection, D::Error> {
+    PullRequestSelection::deserialize(deserializer).map(BudgetedSelection::from)
 }
 
 impl SelectionConfig {
@@ -200,11 +244,7 @@ impl Default for SelectionConfig {
     fn default() -> Self {
         Self {
             schedule: BudgetedSelection::default(),
-            pull_request: BudgetedSelection {
-                variants: vec![Variant::Base],
-                budget: Some(Duration::from_secs(90 * 60)),
-                ..BudgetedSelection::default()
-            },
+            pull_request: PullRequestSelection::default().into(),
             merge: BudgetedSelection::default(),
             release: BudgetedSelection::default(),
             manual: BudgetedSelection::default(),
