@@ -262,11 +262,12 @@ fn images(at: &KeyPath, repository: &RepositoryConfig, findings: &mut Findings) 
     for (path, source) in sources {
         match source {
             ImageSource::Template { main, other } => {
-                let both = [("main", main), ("other", other)];
-                // Written once for both branches, or once for main: told once.
-                let told = if main == other { both.get(..1).unwrap_or_default() } else { &both };
-                for (key, template) in told {
-                    image_template(path.key(key), template, repository.suite.kind, findings);
+                let kind = repository.suite.kind;
+                if main == other {
+                    image_template(path, main, kind, findings);
+                } else {
+                    image_template(path.key("main"), main, kind, findings);
+                    image_template(path.key("other"), other, kind, findings);
                 }
             }
             ImageSource::Lookup(ImageLookup::Http(_)) => {}
@@ -329,7 +330,9 @@ fn cron_fault(expression: &str) -> Option<(String, Option<String>)> {
     let six = if fields.len() == 5 { format!("0 {expression}") } else { expression.to_owned() };
     let parser = croner::parser::CronParser::builder().seconds(croner::parser::Seconds::Required).build();
     if let Err(error) = parser.parse(&six) {
-        return Some((format!("`{expression}` is not a schedule: {error}"), None));
+        // The library writes sentences: `Component error: Number out of bounds.`
+        let reason = error.to_string().replace("Component error: ", "").trim_end_matches('.').to_lowercase();
+        return Some((format!("`{expression}` is not a schedule: {reason}"), None));
     }
     let second = fields.first().filter(|_| fields.len() == 6)?;
     (second.parse::<u8>().is_err()).then(|| {

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use serde_yaml::Value;
 
+use super::Config;
 use super::fault::{KeyPath, Step};
 
 /// What kind of fault a message tells.
@@ -32,7 +33,7 @@ pub struct Explained {
 /// Explains `message`, which the deserialiser gave at `path`.
 pub fn explain(path: &KeyPath, message: &str) -> Explained {
     if let Some(rest) = message.strip_prefix("unknown field ") {
-        return unknown_key(path, rest);
+        return unknown_key(rest);
     }
     if let Some(key) = message.strip_prefix("missing field ") {
         let message = format!("the key {key} is missing");
@@ -43,7 +44,7 @@ pub fn explain(path: &KeyPath, message: &str) -> Explained {
 }
 
 /// `rest` is "`key`, expected one of `a`, `b`" or "`key`, there are no fields".
-fn unknown_key(path: &KeyPath, rest: &str) -> Explained {
+fn unknown_key(rest: &str) -> Explained {
     let mut words = quoted(rest).into_iter();
     let key = words.next().unwrap_or_default();
     let allowed: Vec<String> = words.collect();
@@ -52,9 +53,7 @@ fn unknown_key(path: &KeyPath, rest: &str) -> Explained {
         .or_else(|| elsewhere(&key))
         .or_else(|| match allowed.is_empty() {
             true => None,
-            false => {
-                Some(format!("known {}: {}", if path.0.is_empty() { "at the top" } else { "here" }, list(&allowed)))
-            }
+            false => Some(format!("known here: {}", list(&allowed))),
         });
     Explained { message: format!("unknown key `{key}`"), hint, kind: Kind::UnknownKey(key) }
 }
@@ -81,23 +80,23 @@ pub fn nearest<'a>(word: &str, known: &'a [String]) -> Option<&'a str> {
     (best.0 <= tolerated).then_some(best.1.as_str())
 }
 
-/// Where else `key` is known, by the complete example.
+/// Where else `key`, or one spelt much like it, is known.
 fn elsewhere(key: &str) -> Option<String> {
-    let places: BTreeSet<String> =
-        known_keys().into_iter().filter_map(|(above, known)| (known == key).then_some(above)).collect();
-    let places: Vec<String> = places
-        .into_iter()
-        .map(|place| if place.is_empty() { "the top".to_owned() } else { format!("`{place}`") })
-        .collect();
-    match places.as_slice() {
-        [] => None,
-        [one] => Some(format!("it belongs to {one}")),
-        [.., _] if places.len() <= 5 => Some(format!("it belongs to one of {}", places.join(", "))),
-        [..] => None,
-    }
+    let known = known_keys();
+    let names: Vec<String> = known.iter().map(|(_, name)| name.clone()).collect();
+    let name = if names.iter().any(|name| name == key) { key } else { nearest(key, &names)? };
+    let above = |place: &str| if place.is_empty() { "the top".to_owned() } else { format!("`{place}`") };
+    let places: Vec<String> = known.iter().filter(|(_, known)| known == name).map(|(place, _)| above(place)).collect();
+    let belongs = match places.as_slice() {
+        [one] => format!("it belongs to {one}"),
+        [_, ..] if places.len() <= 4 => format!("it belongs to one of {}", places.join(", ")),
+        [..] => return None,
+    };
+    Some(if name == key { belongs } else { format!("did you mean `{name}`? {belongs}") })
 }
 
-/// Every key of the configuration with the path of the mapping it stands in (lists as `[]`), by the complete example.
+/// Every key of the configuration with the path of the mapping it stands in (lists as `[]`): what the complete example
+/// amounts to, with the keys it leaves unset.
 pub fn known_keys() -> BTreeSet<(String, String)> {
     fn walk(value: &Value, path: &str, found: &mut BTreeSet<(String, String)>) {
         match value {
@@ -116,7 +115,7 @@ pub fn known_keys() -> BTreeSet<(String, String)> {
     }
 
     let mut found = BTreeSet::new();
-    if let Ok(example) = serde_yaml::from_str(EXAMPLE) {
+    if let Ok(example) = serde_yaml::from_str::<Config>(EXAMPLE).and_then(serde_yaml::to_value) {
         walk(&example, "", &mut found);
     }
     found
@@ -148,12 +147,27 @@ fn value(path: &KeyPath, message: &str) -> (String, Option<String>) {
     }
     let mismatch = message.strip_prefix("invalid type: ").or_else(|| message.strip_prefix("invalid value: "));
     let Some((found, expected)) = mismatch.and_then(|rest| rest.rsplit_once(", expected ")) else {
-        return (message.to_owned(), placeholder_hint(message));
+        return address(message).unwrap_or_else(|| (message.to_owned(), placeholder_hint(message)));
     };
     let expected_words = expected_in_words(expected);
     let hint = hint_for(expected, found);
     let found = if holds_secret(path) { String::new() } else { format!(", found {}", found_in_words(found)) };
     (format!("expected {expected_words}{found}"), hint)
+}
+
+/// What the libraries say of addresses, in our words; the text is left out, it may hold a password.
+fn address(message: &str) -> Option<(String, Option<String>)> {
+    if message == "invalid socket address syntax" {
+        let message = "not an address with a port such as `127.0.0.1:8787`";
+        return Some((message.to_owned(), Some("write an IP address, names are not looked up".to_owned())));
+    }
+    let (reason, _) = message.rsplit_once(": \"")?;
+    let hint = (reason == "relative URL without a base").then(|| "begin it with https://".to_owned());
+    let message = match &hint {
+        Some(_) => "not a complete address".to_owned(),
+        None => format!("not an address: {reason}"),
+    };
+    Some((message, hint))
 }
 
 /// `unknown placeholder` names all known ones; the nearest is told first.
@@ -175,6 +189,7 @@ fn expected_in_words(expected: &str) -> String {
         "u32" => "a whole number from 0 to 4294967295".to_owned(),
         "u64" | "usize" => "a whole number that is not negative".to_owned(),
         "f64" => "a number".to_owned(),
+        "field identifier" => "the name of a key".to_owned(),
         "socket address" => "an address with a port such as `127.0.0.1:8787`".to_owned(),
         "a string representing an URL" => "an address such as `https://host`".to_owned(),
         other if other.starts_with("struct ") => "a mapping of keys".to_owned(),
@@ -202,7 +217,9 @@ fn found_in_words(found: &str) -> String {
 fn hint_for(expected: &str, found: &str) -> Option<String> {
     let number = found.starts_with("integer") || found.starts_with("floating") || found.starts_with("boolean");
     match expected {
-        "a duration" if number => Some("write its unit".to_owned()),
+        _ if number && (expected == "a duration" || expected.starts_with("a size")) => {
+            Some("write its unit".to_owned())
+        }
         "a string" | "path string" if number => Some("put it in quotes".to_owned()),
         "a boolean" if ["\"yes\"", "\"no\"", "\"on\"", "\"off\""].iter().any(|word| found.ends_with(word)) => {
             Some("YAML's words are `true` and `false`".to_owned())

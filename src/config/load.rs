@@ -104,7 +104,7 @@ impl Config {
     pub fn parse(text: &str) -> Result<Self, Vec<Fault>> {
         let mut document = document(text).map_err(|fault| vec![fault])?;
         drop_unset(&mut document);
-        let mut reading = Reading { text, rest: document, removed: Vec::new(), faults: Vec::new() };
+        let mut reading = Reading { text, rest: document, removed: Vec::new(), unsure: Vec::new(), faults: Vec::new() };
         let config = reading.read();
         if let Some(config) = &config {
             reading.check(config);
@@ -205,6 +205,8 @@ struct Reading<'a> {
     rest: Value,
     /// What was set aside, by its place in the whole document.
     removed: Vec<KeyPath>,
+    /// Mappings in which an unknown key stood: it may have been meant for any key that is missing there.
+    unsure: Vec<KeyPath>,
     faults: Vec<Fault>,
 }
 
@@ -240,6 +242,10 @@ impl Reading<'_> {
             if !remove(&mut self.rest, &at) {
                 return None;
             }
+            match part {
+                Part::Key => self.unsure.extend(whole.parent()),
+                Part::Value => {}
+            }
             self.removed.push(whole);
         }
         None
@@ -250,7 +256,8 @@ impl Reading<'_> {
         for finding in check(config) {
             let path = self.in_whole(&finding.path);
             let follows = self.removed.iter().any(|removed| path.holds(removed) || removed.holds(&path));
-            if !follows {
+            let unsure = self.unsure.iter().any(|mapping| Some(mapping) == path.parent().as_ref());
+            if !follows && !unsure {
                 let place = locate(self.text, &path, Part::Value);
                 self.faults.push(Fault { place, path, message: finding.message, hint: finding.hint });
             }

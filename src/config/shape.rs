@@ -120,10 +120,12 @@ impl<'de> Deserialize<'de> for Plain {
 
 /// A duration, or `none` for no limit.
 pub mod limit {
+    use std::fmt;
     use std::time::Duration;
 
     use serde::de::value::StrDeserializer;
-    use serde::{Deserialize, Deserializer, Serializer};
+    use serde::de::{self, Visitor};
+    use serde::{Deserializer, Serializer};
 
     /// Writes `none` or the duration.
     pub fn serialize<S: Serializer>(limit: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
@@ -135,10 +137,23 @@ pub mod limit {
 
     /// Reads `none` or a duration.
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        match text.as_str() {
-            "none" => Ok(None),
-            text => humantime_serde::deserialize(StrDeserializer::new(text)).map(Some),
+        struct Limit;
+
+        impl Visitor<'_> for Limit {
+            type Value = Option<Duration>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a duration")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
+                match text {
+                    "none" => Ok(None),
+                    text => humantime_serde::deserialize(StrDeserializer::new(text)).map(Some),
+                }
+            }
         }
+
+        deserializer.deserialize_any(Limit)
     }
 }
