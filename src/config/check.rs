@@ -9,7 +9,7 @@ use url::Url;
 
 use crate::model::Platform;
 
-use super::explain::is_secret_name;
+use super::explain::{is_secret_name, looks_secret};
 use super::fault::KeyPath;
 use super::images::{ImageLookup, ImageSource, ImageTemplate, RegistryConfig};
 use super::publish::{PublishConfig, PublishTarget, TargetUrl};
@@ -113,13 +113,6 @@ fn is_variable_name(name: &str) -> bool {
     let mut letters = name.chars();
     letters.next().is_some_and(|first| first.is_ascii_alphabetic() || first == '_')
         && letters.all(|c| c.is_ascii_alphanumeric() || c == '_')
-}
-
-/// Whether a text has the form of a known kind of secret.
-fn looks_secret(text: &str) -> bool {
-    ["ghp_", "gho_", "ghs_", "github_pat_", "hf_", "-----BEGIN"].iter().any(|form| text.starts_with(form))
-        // A file or variable may be called so too; the secrets are long.
-        && text.len() > 12
 }
 
 /// Everything that must be changed in `config`.

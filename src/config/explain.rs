@@ -151,7 +151,12 @@ fn value(path: &KeyPath, message: &str) -> (String, Option<String>) {
     };
     let expected_words = expected_in_words(expected);
     let hint = hint_for(expected, found);
-    let found = if holds_secret(path) { String::new() } else { format!(", found {}", found_in_words(found)) };
+    let text = found.strip_prefix("string \"").unwrap_or_default();
+    let found = if holds_secret(path) || looks_secret(text) {
+        String::new()
+    } else {
+        format!(", found {}", found_in_words(found))
+    };
     (format!("expected {expected_words}{found}"), hint)
 }
 
@@ -242,4 +247,10 @@ pub fn is_secret_name(name: &str) -> bool {
     ["token", "secret", "password", "passwd", "private_key", "api_key", "apikey", "credential"]
         .iter()
         .any(|word| name.contains(word))
+}
+
+/// Whether a text has the form of a known kind of secret. Files and variables may be called alike; secrets are long.
+pub fn looks_secret(text: &str) -> bool {
+    let forms = ["ghp_", "gho_", "ghs_", "ghu_", "github_pat_", "hf_", "-----BEGIN"];
+    text.len() > 12 && forms.iter().any(|form| text.starts_with(form))
 }
