@@ -75,10 +75,14 @@ impl Config {
     /// # Errors
     /// When the file cannot be read, or for every fault in it with its line and column.
     pub fn load(file: &Path) -> Result<Self, ConfigError> {
-        let unreadable = |source: io::Error| match source.kind() {
-            io::ErrorKind::NotFound => ConfigError::Missing(file.to_owned()),
-            io::ErrorKind::IsADirectory => ConfigError::Folder(file.to_owned()),
-            _ => ConfigError::Unreadable { path: file.to_owned(), source },
+        let unreadable = |source: io::Error| {
+            if source.kind() == io::ErrorKind::NotFound {
+                ConfigError::Missing(file.to_owned())
+            } else if source.kind() == io::ErrorKind::IsADirectory {
+                ConfigError::Folder(file.to_owned())
+            } else {
+                ConfigError::Unreadable { path: file.to_owned(), source }
+            }
         };
         let mut bytes = Vec::new();
         std::fs::File::open(file)
@@ -142,11 +146,11 @@ fn document(text: &str) -> Result<Value, Fault> {
     }
     let mut document: Value = serde_yaml::from_str(text).map_err(|error| not_yaml(text, &error))?;
     document.apply_merge().map_err(|error| fault(Place::START, error.to_string(), None))?;
-    match document {
-        Value::Null => {
+    match document.is_null() {
+        true => {
             Err(fault(Place::START, "nothing is configured", Some("`benchd init` writes a configuration that works")))
         }
-        document => Ok(document),
+        false => Ok(document),
     }
 }
 

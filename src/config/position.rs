@@ -36,8 +36,8 @@ pub fn locate(text: &str, path: &KeyPath, part: Part) -> Place {
 /// A key that stands twice in one mapping: its second place, and its path.
 pub fn repeated_key(text: &str) -> Option<(Place, KeyPath)> {
     let mut found = None;
-    let mut seed = Unique { path: KeyPath::default(), found: &mut found };
-    let error = seed.reborrow().deserialize(serde_yaml::Deserializer::from_str(text)).err()?;
+    let seed = Unique { path: KeyPath::default(), found: &mut found };
+    let error = seed.deserialize(serde_yaml::Deserializer::from_str(text)).err()?;
     Some((place_of(&error)?, found?))
 }
 
@@ -94,7 +94,7 @@ impl<'de> Visitor<'de> for Walk<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         let Some((Step::Key(wanted), below)) = self.steps.split_first() else {
-            return Ok(while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {});
+            return skip_entries(map);
         };
         let fails = below.is_empty() && matches!(self.part, Part::Key);
         while let Some(same) = map.next_key_seed(KeyIs { wanted, fails, reached: &mut *self.reached })? {
@@ -109,14 +109,24 @@ impl<'de> Visitor<'de> for Walk<'_> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
         let Some((Step::Index(wanted), below)) = self.steps.split_first() else {
-            return Ok(while list.next_element::<IgnoredAny>()?.is_some() {});
+            return skip_elements(list);
         };
         for _ in 0..*wanted {
             list.next_element::<IgnoredAny>()?;
         }
         list.next_element_seed(Walk { steps: below, part: self.part, reached: &mut *self.reached })?;
-        Ok(while list.next_element::<IgnoredAny>()?.is_some() {})
+        skip_elements(list)
     }
+}
+
+fn skip_entries<'de, A: MapAccess<'de>>(mut map: A) -> Result<(), A::Error> {
+    while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+    Ok(())
+}
+
+fn skip_elements<'de, A: SeqAccess<'de>>(mut list: A) -> Result<(), A::Error> {
+    while list.next_element::<IgnoredAny>()?.is_some() {}
+    Ok(())
 }
 
 /// Whether a key is the wanted one; fails at it when the key itself is what is looked for.
@@ -156,12 +166,6 @@ impl Visitor<'_> for KeyIs<'_> {
 struct Unique<'a> {
     path: KeyPath,
     found: &'a mut Option<KeyPath>,
-}
-
-impl Unique<'_> {
-    fn reborrow(&mut self) -> Unique<'_> {
-        Unique { path: self.path.clone(), found: self.found }
-    }
 }
 
 impl<'de> DeserializeSeed<'de> for Unique<'_> {
