@@ -1,12 +1,121 @@
-//! `benchd init`.
+//! `benchd init`: looks at this host and writes a commented configuration that works.
 
-use super::{CommandResult, Failure};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use crate::config::{Config, HostFacts, environment, starter};
+use crate::model::{Platform, RepoName};
+
+use super::{Answer, CommandResult, Failure, terminal};
 
 /// Arguments of `benchd init`.
 #[derive(clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// Where to write it
+    #[arg(long, default_value = "benchd.yaml", value_name = "FILE")]
+    output: PathBuf,
+    /// The repository to measure
+    #[arg(long, default_value = "vllm-project/vllm", value_name = "OWNER/NAME")]
+    repo: RepoName,
+    /// Replace the file if it is there
+    #[arg(long, conflicts_with = "print")]
+    force: bool,
+    /// Print it instead of writing it
+    #[arg(long)]
+    print: bool,
+}
 
 /// Runs the command.
-pub async fn run(_args: Args) -> CommandResult {
-    Err(Failure::usage(anyhow::anyhow!("not yet in this build")))
+pub async fn run(args: Args) -> CommandResult {
+    let folder = args.output.parent().unwrap_or(Path::new(""));
+    let text = starter(&args.repo, &host_facts(folder));
+    if args.print {
+        terminal::print(format_args!("{}", text.trim_end()));
+        return Ok(Answer::Yes);
+    }
+    write(&args.output, &text, args.force)?;
+    Config::load(&args.output).map_err(Failure::usage)?;
+    terminal::print(format_args!("wrote {}", args.output.display()));
+    let named = if args.output == Path::new("benchd.yaml") {
+        String::new()
+    } else {
+        format!(" --config {}", args.output.display())
+    };
+    terminal::say(format_args!("next: read it, `benchd doctor{named}`, then `benchd run{named} --dry-run`"));
+    Ok(Answer::Yes)
+}
+
+fn write(output: &Path, text: &str, replace: bool) -> Result<(), Failure> {
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create(true).truncate(replace).create_new(!replace);
+    let written = options.open(output).and_then(|mut file| file.write_all(text.as_bytes()));
+    written.map_err(|source| {
+        let exists = source.kind() == std::io::ErrorKind::AlreadyExists;
+        let error = anyhow::Error::from(source);
+        match exists {
+            true => Failure::usage(anyhow::anyhow!("{} is already there: --force replaces it", output.display())),
+            false => Failure::usage(error.context(format!("failed to write {}", output.display()))),
+        }
+    })
+}
+
+/// Looks at this host. `folder` is where the configuration will lie.
+fn host_facts(folder: &Path) -> HostFacts {
+    let platform = platform();
+    let model_cache = model_cache();
+    let disk = model_cache.as_deref().unwrap_or(Path::new("/"));
+    let github_token_env = ["GITHUB_TOKEN", "GH_TOKEN"].into_iter().find(|name| environment::variable(name).is_some());
+    HostFacts {
+        platform,
+        devices: format!("platform {platform}"),
+        docker_host: docker_host(),
+        free_bytes: free_bytes(disk),
+        model_cache,
+        github_token_env,
+        has_hf_token: environment::variable("HF_TOKEN").is_some(),
+        benchmarks: benchmarks(folder),
+    }
+}
+
+/// By the vendors' tools on PATH, else by the processor.
+fn platform() -> Platform {
+    let vendors = [("nvidia-smi", Platform::Cuda), ("rocm-smi", Platform::Rocm), ("hl-smi", Platform::Hpu)];
+    let folders = environment::search_path();
+    let vendor = vendors.into_iter().find(|(tool, _)| folders.iter().any(|folder| folder.join(tool).is_file()));
+    match vendor {
+        Some((_, platform)) => platform,
+        None if std::env::consts::ARCH == "aarch64" => Platform::Arm64Cpu,
+        None => Platform::Cpu,
+    }
+}
+
+fn docker_host() -> Option<String> {
+    let sockets = [
+        Some(PathBuf::from("/var/run/docker.sock")),
+        environment::path("XDG_RUNTIME_DIR").map(|dir| dir.join("docker.sock")),
+    ];
+    let socket = || sockets.into_iter().flatten().find(|socket| socket.exists());
+    environment::docker_host().or_else(|| socket().map(|socket| format!("unix://{}", socket.display())))
+}
+
+fn model_cache() -> Option<PathBuf> {
+    let places = [
+        environment::hf_home(),
+        Some(PathBuf::from("/mnt/hf_cache")),
+        environment::home_dir().map(|home| home.join(".cache/huggingface")),
+    ];
+    places.into_iter().flatten().find(|place| place.is_dir()).and_then(|place| std::path::absolute(place).ok())
+}
+
+fn benchmarks(folder: &Path) -> Option<PathBuf> {
+    let beside = PathBuf::from("benchmarks");
+    if folder.join(&beside).is_dir() {
+        return Some(beside);
+    }
+    Some(PathBuf::from("/usr/share/benchd/benchmarks")).filter(|installed| installed.is_dir())
+}
+
+fn free_bytes(path: &Path) -> Option<u64> {
+    let disk = rustix::fs::statvfs(path).ok()?;
+    disk.f_bavail.checked_mul(disk.f_frsize)
 }

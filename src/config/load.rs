@@ -221,7 +221,7 @@ impl Reading<'_> {
         while self.faults.len() <= MAX_FAULTS {
             let error = match serde_path_to_error::deserialize::<_, Config>(self.rest.clone()) {
                 Ok(mut config) => {
-                    config.repositories.iter_mut().for_each(super::RepositoryConfig::fill_images);
+                    config.repositories.iter_mut().for_each(super::RepositoryConfig::fill);
                     return Some(config);
                 }
                 Err(error) => error,

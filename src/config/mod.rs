@@ -18,6 +18,7 @@ mod retention;
 mod secret;
 mod shape;
 mod size;
+mod starter;
 mod suite;
 mod triggers;
 
@@ -42,6 +43,7 @@ pub use repository::{BenchmarksSource, RepositoryConfig};
 pub use retention::{ArtifactRetention, ImageRetention, RetentionConfig};
 pub use secret::{SecretError, SecretSource};
 pub use size::{InvalidSize, Size};
+pub use starter::{HostFacts, starter};
 pub use suite::{ExpectedPoints, ResultFormat, ScriptSource, SuiteConfig, SuiteFlavour};
 pub use triggers::{
     BudgetedSelection, ForkPolicy, ManualTrigger, MergeTrigger, PullRequestTrigger, ReleaseTrigger, SelectionConfig,

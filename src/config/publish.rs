@@ -20,7 +20,8 @@ pub struct PublishConfig {
     pub from: Vec<TriggerName>,
     /// Whether all targets are shadows (see there). Default: false.
     pub shadow: bool,
-    /// `name` of every record. Default: `vLLM benchmark`, which vLLM's dashboard asks for.
+    /// `name` of every record. Default for a suite of kind `vllm`: `vLLM benchmark`, which vLLM's dashboard asks for;
+    /// else the repository's name.
     pub benchmark_name: String,
 }
 
@@ -159,12 +160,7 @@ impl From<TargetUrl> for String {
 
 impl Default for PublishConfig {
     fn default() -> Self {
-        Self {
-            to: Vec::new(),
-            from: TriggerName::ALL.to_vec(),
-            shadow: false,
-            benchmark_name: "vLLM benchmark".to_owned(),
-        }
+        Self { to: Vec::new(), from: TriggerName::ALL.to_vec(), shadow: false, benchmark_name: String::new() }
     }
 }
 

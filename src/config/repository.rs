@@ -89,6 +89,12 @@ fn benchmarks_folder() -> PathBuf {
     PathBuf::from("benchmarks")
 }
 
+fn set_if_empty(text: &mut String, default: &str) {
+    if text.is_empty() {
+        default.clone_into(text);
+    }
+}
+
 impl Expecting for GitBenchmarks {
     const EXPECTING: &'static str = "a folder or a mapping with `git`, `ref` and `path`";
 }
@@ -131,15 +137,20 @@ impl RepositoryConfig {
             compare: CompareConfig::default(),
             publish: PublishConfig::default(),
         };
-        repository.fill_images();
+        repository.fill();
         repository
     }
 
-    /// Gives a suite of kind `vllm` vLLM's CI images where none are configured.
-    pub fn fill_images(&mut self) {
+    /// Sets the defaults that follow from other keys: a suite of kind `vllm` has vLLM's CI images and the name that
+    /// vLLM's dashboard asks for, any other has the repository's name.
+    pub fn fill(&mut self) {
+        let name = &mut self.publish.benchmark_name;
         match self.suite.kind {
-            SuiteFlavour::Vllm => self.images.fill(ImageSource::vllm),
-            SuiteFlavour::Command => {}
+            SuiteFlavour::Vllm => {
+                self.images.fill(ImageSource::vllm);
+                set_if_empty(name, "vLLM benchmark");
+            }
+            SuiteFlavour::Command => set_if_empty(name, self.name.as_str()),
         }
     }
 

@@ -13,5 +13,6 @@
 )]
 
 mod broken_configs;
+mod configuration;
 mod layering;
 mod support;
