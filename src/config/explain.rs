@@ -70,14 +70,14 @@ fn secret_key(key: &str, allowed: &[String]) -> Option<String> {
 /// The known word most like `word`, if one is like enough.
 pub fn nearest<'a>(word: &str, known: &'a [String]) -> Option<&'a str> {
     let word = word.to_lowercase();
-    let score = |candidate: &str| match candidate.strip_prefix(&word).or_else(|| word.strip_prefix(candidate)) {
-        // A form of the same word: `labels` for `label`, `timeout` for `timeout_s`.
-        Some(rest) if word.len() >= 3 && rest.len() <= 2 => 1.0,
-        Some(_) | None => strsim::damerau_levenshtein(&word, candidate) as f64,
+    let distance = |candidate: &str| match candidate.strip_prefix(&word).or_else(|| word.strip_prefix(candidate)) {
+        // A form of the same word: `label` for `labels`.
+        Some(rest) if word.len() >= 3 && rest.len() <= 2 => 1,
+        Some(_) | None => strsim::damerau_levenshtein(&word, candidate),
     };
-    let best = known.iter().map(|candidate| (score(candidate), candidate)).min_by(|a, b| a.0.total_cmp(&b.0))?;
-    let tolerated = (word.chars().count() as f64 / 3.0).max(1.0);
-    (best.0 <= tolerated).then_some(best.1.as_str())
+    let (least, candidate) =
+        known.iter().map(|candidate| (distance(candidate), candidate)).min_by_key(|(distance, _)| *distance)?;
+    (least <= (word.chars().count() / 3).max(1)).then_some(candidate.as_str())
 }
 
 /// Where else `key`, or one spelt much like it, is known.

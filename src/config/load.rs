@@ -319,3 +319,76 @@ fn remove(value: &mut Value, path: &KeyPath) -> bool {
         (Step::Key(_) | Step::Index(_), _) => false,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use crate::config::BenchmarksSource;
+    use crate::config::explain::EXAMPLE;
+
+    use super::*;
+
+    #[test]
+    fn aliases_and_merge_keys_are_followed() {
+        let text = "repositories:\n  - name: a/b\n    selection:\n      schedule: &all {models: [m], budget: 2h}\n      \
+                    merge: {<<: *all, budget: 1h}\n      release: *all\n";
+        let config = Config::parse(text).unwrap();
+        let selection = &config.repositories[0].selection;
+        assert_eq!(selection.merge.models, ["m"]);
+        assert_eq!(selection.merge.budget, Some(std::time::Duration::from_secs(3600)));
+        assert_eq!(selection.release, selection.schedule);
+        // A fault that came in by an alias is told where it stands.
+        let faults = Config::parse(&text.replace("[m]", "{}")).unwrap_err();
+        assert_eq!(
+            faults[0].to_string().split(", found").next(),
+            Some("4:31: repositories[0].selection.schedule.models: expected a text or a list of texts")
+        );
+    }
+
+    #[test]
+    fn a_key_without_a_value_means_its_default() {
+        let config = Config::parse("http:\nrepositories:\n  - name: a/b\n    triggers:\n      schedule:\n").unwrap();
+        let name = "a/b".parse().unwrap();
+        assert_eq!(config.repositories, [crate::config::RepositoryConfig::new(name)]);
+    }
+
+    #[test]
+    fn relative_paths_are_relative_to_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("benchd.yaml");
+        let text = "state_dir: state\nrepositories: [{name: a/b}]\nexecution: {env_files: {A: secrets/a}}\n\
+                    registries: [{host: r, username: u, password_file: /etc/p}]\n";
+        std::fs::write(&file, text).unwrap();
+        let config = Config::load(&file).unwrap();
+        assert_eq!(config.state_dir, dir.path().join("state"));
+        assert_eq!(config.repositories[0].benchmarks, BenchmarksSource::Folder(dir.path().join("benchmarks")));
+        assert_eq!(config.execution.env_files["A"], dir.path().join("secrets/a"));
+        assert_eq!(config.registries[0].password_file.as_deref(), Some(Path::new("/etc/p")));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        /// Whatever is done to a file, it is accepted or told with faults that lie in it.
+        #[test]
+        fn a_damaged_file_has_faults_that_lie_in_it(line in 0usize..200, at in 0usize..40, put in "[a-z:{}\\[\\]\"' #-]{0,3}") {
+            let lines: Vec<&str> = EXAMPLE.lines().collect();
+            let line = line % lines.len();
+            let damaged: Vec<String> = lines.iter().enumerate().map(|(number, text)| {
+                let at = at.min(text.chars().count());
+                let (before, after): (String, String) =
+                    (text.chars().take(at).collect(), text.chars().skip(at + put.len()).collect());
+                if number == line { format!("{before}{put}{after}") } else { (*text).to_owned() }
+            }).collect();
+            if let Err(faults) = Config::parse(&damaged.join("\n")) {
+                prop_assert!(!faults.is_empty());
+                for fault in faults {
+                    let Place { line, column } = fault.place;
+                    // The end of the file may be where something is missed.
+                    prop_assert!(line >= 1 && line <= damaged.len() + 1 && column >= 1, "{fault}");
+                }
+            }
+        }
+    }
+}
