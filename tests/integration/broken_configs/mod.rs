@@ -44,6 +44,9 @@ fn a_file_that_cannot_be_read_is_named() {
     assert_eq!(refusal(dir.path()), format!("benchd: the configuration {at} is a folder: name the file in it\n"));
     let file = dir.path().join("benchd.yaml");
     fs::write(&file, b"repositories:\n  - name: \xff\n").unwrap();
+    let below = file.join("benchd.yaml");
+    let said = refusal(&below);
+    assert!(said.starts_with(&format!("benchd: failed to read the configuration {}: ", below.display())), "{said}");
     let place = format!("benchd: {}:2:11: not UTF-8 text, save the file in that encoding\n", file.display());
     assert_eq!(refusal(&file), place);
     fs::write(&file, vec![b'#'; (1 << 20) + 1]).unwrap();
