@@ -69,7 +69,7 @@ impl fmt::Display for Conclusion {
 
 /// Why a job, or a run without a single result, failed. The text says what happened, [`FailureKind::advice`] what to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, thiserror::Error)]
-#[serde(tag = "kind", rename_all = "snake_case")]
+#[serde(tag = "failure", rename_all = "snake_case")]
 pub enum FailureKind {
     /// The registry answered that there is no such image.
     #[error("the commit's image does not exist")]
@@ -248,7 +248,7 @@ mod tests {
             assert_eq!(serde_json::from_value::<Conclusion>(json).unwrap(), conclusion);
         }
         let json = serde_json::to_string(&Conclusion::Failure(FailureKind::SuiteExit { code: 137 })).unwrap();
-        assert_eq!(json, r#"{"conclusion":"failure","kind":"suite_exit","code":137}"#);
+        assert_eq!(json, r#"{"conclusion":"failure","failure":"suite_exit","code":137}"#);
     }
 
     #[test]

@@ -3,11 +3,11 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
 use super::{Store, StoreError};
+use crate::config::ArtifactRetention;
 use crate::model::{JobId, RunId};
 
 /// One attempt's folder of artifacts.
@@ -34,15 +34,6 @@ pub struct KeptAttempt {
     pub for_ever: bool,
     /// Whether its results are still to be uploaded.
     pub owed: bool,
-}
-
-/// How much is kept; failed runs are kept as long as good ones.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Retention {
-    /// What ended longer ago goes.
-    pub max_age: Duration,
-    /// Above this size in all, the oldest go first.
-    pub max_bytes: u64,
 }
 
 /// What a sweep removed.
@@ -163,7 +154,12 @@ impl Artifacts {
 
     /// Removes what the retention does not keep and writes it down. An attempt that cannot be removed ends the sweep
     /// with its error; those before it are gone and written down.
-    pub async fn sweep(&self, store: &Store, limits: Retention, now: DateTime<Utc>) -> Result<Swept, ArtifactError> {
+    pub async fn sweep(
+        &self,
+        store: &Store,
+        limits: &ArtifactRetention,
+        now: DateTime<Utc>,
+    ) -> Result<Swept, ArtifactError> {
         let mut swept = Swept::default();
         let mut kept = store.kept_attempts().await?;
         for attempt in kept.iter_mut().filter(|attempt| attempt.bytes.is_none()) {
@@ -201,13 +197,13 @@ fn failed(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Artifac
 
 /// Which of the kept attempts go: first all that are too old, then the oldest until the rest fits. Those of runs kept
 /// for ever and those whose results are still owed to somebody stay, and count.
-pub fn to_remove(kept: &[KeptAttempt], limits: Retention, now: DateTime<Utc>) -> Vec<KeptAttempt> {
+pub fn to_remove(kept: &[KeptAttempt], limits: &ArtifactRetention, now: DateTime<Utc>) -> Vec<KeptAttempt> {
     let mut total = kept.iter().filter_map(|attempt| attempt.bytes).fold(0, u64::saturating_add);
     let max_age = chrono::Duration::from_std(limits.max_age).unwrap_or(chrono::Duration::MAX);
     let mut removable: Vec<_> = kept.iter().copied().filter(|a| !a.for_ever && !a.owed).collect();
     removable.sort_by_key(|attempt| (attempt.finished_at, attempt.key));
     removable.retain(|attempt| {
-        let goes = now.signed_duration_since(attempt.finished_at) > max_age || total > limits.max_bytes;
+        let goes = now.signed_duration_since(attempt.finished_at) > max_age || total > limits.max_size.bytes();
         if goes {
             total = total.saturating_sub(attempt.bytes.unwrap_or(0));
         }
@@ -218,6 +214,8 @@ pub fn to_remove(kept: &[KeptAttempt], limits: Retention, now: DateTime<Utc>) ->
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use chrono::TimeZone;
 
     use super::*;
@@ -238,8 +236,8 @@ mod tests {
     }
 
     fn gone(kept: &[KeptAttempt], max_age: Duration, max_bytes: u64) -> Vec<u64> {
-        let limits = Retention { max_age, max_bytes };
-        to_remove(kept, limits, now()).iter().map(|a| a.key.run.number()).collect()
+        let limits = ArtifactRetention { max_age, max_size: format!("{max_bytes} B").parse().unwrap() };
+        to_remove(kept, &limits, now()).iter().map(|a| a.key.run.number()).collect()
     }
 
     #[test]
@@ -249,7 +247,7 @@ mod tests {
         assert_eq!(gone(&all, DAY * 900, 20), [1]);
         assert_eq!(gone(&all, DAY * 900, 19), [1, 2]);
         assert_eq!(gone(&all, DAY * 90, 0), [1, 2, 3]);
-        assert_eq!(gone(&all, Duration::MAX, u64::MAX), [] as [u64; 0]);
+        assert_eq!(gone(&all, Duration::MAX, 1 << 40), [] as [u64; 0]);
         assert_eq!(gone(&[kept(1, 90, 1)], DAY * 90, 1000), [] as [u64; 0], "exactly as old as allowed");
     }
 

@@ -44,7 +44,7 @@ pub struct AttemptDetail {
     /// When it ended.
     pub finished_at: Option<DateTime<Utc>>,
     /// How it ended.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(flatten)]
     pub end: Option<Conclusion>,
     /// What happened, for people.
     pub message: Option<String>,

@@ -2,7 +2,7 @@
 //! attempt; a claim holds for its lease and is renewed by heartbeats, never by a long transaction.
 
 use chrono::{DateTime, Utc};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sqlx::sqlite::SqliteRow;
 
 use super::codec::{Columns, id_column, to_json};
@@ -40,7 +40,7 @@ pub enum JobStart {
 }
 
 /// A job as it stands.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct JobRow {
     /// Its id.
     pub id: JobId,
@@ -51,7 +51,6 @@ pub struct JobRow {
     /// The model, as the benchmark files write it.
     pub model: String,
     /// All that the executor needs, as the planner wrote it.
-    #[serde(skip)]
     pub spec: serde_json::Value,
     /// Whether the run waits for it.
     pub required: bool,
@@ -69,7 +68,7 @@ pub struct JobRow {
 }
 
 /// A claimed attempt: the key to everything its runner writes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Claim {
     /// The job.
     pub job: JobId,
@@ -80,7 +79,7 @@ pub struct Claim {
 }
 
 /// What a runner can take.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClaimOffer {
     /// Who asks.
     pub by: RunnerName,
@@ -91,7 +90,7 @@ pub struct ClaimOffer {
 }
 
 /// A job that was just claimed.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ClaimedJob {
     /// The key for heartbeat, passes and finish.
     pub claim: Claim,
@@ -102,7 +101,8 @@ pub struct ClaimedJob {
 }
 
 /// What a heartbeat learns.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "heartbeat", rename_all = "snake_case")]
 #[must_use]
 pub enum Heartbeat {
     /// The claim holds until then.

@@ -18,6 +18,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
 use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Connection, SqlSafeStr, Sqlite, SqliteConnection, Transaction};
@@ -45,7 +46,8 @@ pub const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 const READERS: u32 = 4;
 
 /// Whether a guarded change was made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[must_use]
 pub enum Outcome {
     /// It was made.
@@ -179,3 +181,6 @@ async fn migrate(connection: &mut SqliteConnection, path: &Path, migrator: &Migr
     migrator.run(&mut *write).await.map_err(wrong)?;
     write.commit().await.map_err(sql(doing()))
 }
+
+#[cfg(test)]
+mod tests;
