@@ -108,3 +108,6 @@ impl Queue {
         Ok(Submitted::Run(run))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,4 +13,5 @@
 )]
 
 mod layering;
+mod store;
 mod support;
