@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::codec::{Columns, id_column, to_json};
 use super::error::sql;
-use super::{Claim, Store, StoreError, Write};
-use crate::model::{Better, CommitSha, Measurement, MetricClass, Role, RunId, Target, Variant};
+use super::{Claim, Outcome, Store, StoreError, Write};
+use crate::model::{Better, CommitSha, JobId, Measurement, MetricClass, Role, RunId, Target, Variant};
 
 /// A measurement with what its series needs besides job and pass.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -74,10 +74,18 @@ impl Write {
         measurements: &[SeriesMeasurement],
     ) -> Result<(), StoreError> {
         for measured in measurements {
-            // Without a value there is nothing to remember: such a point is not "ok" and says so in its own row.
-            if let Some(mean) = measured.measurement.mean() {
-                let series = self.series(claim, measured).await?;
-                self.insert_measurement(claim, pass, series, measured, mean).await?;
+            let Measurement { point, metric, .. } = &measured.measurement;
+            match measured.measurement.mean() {
+                // Without a value there is nothing to remember: such a point is not "ok" and says so in its own row.
+                None => {}
+                Some(mean) if mean.is_finite() => {
+                    let series = self.series(claim, measured).await?;
+                    if self.insert_measurement(claim, pass, series, measured, mean).await? == Outcome::Moved {
+                        tracing::warn!(job.id = %claim.job, "{point} gave {metric} twice, the first one counts");
+                    }
+                }
+                // The checks before let only numbers through; what slips through must not cost the other results.
+                Some(_) => tracing::warn!(job.id = %claim.job, "{metric} of {point} is no number, left out"),
             }
         }
         Ok(())
@@ -117,13 +125,14 @@ impl Write {
         series: i64,
         measured: &SeriesMeasurement,
         mean: f64,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Outcome, StoreError> {
         let statement =
             "insert into measurements (series_id, run_id, job_id, attempt, pass, role, sha, mean, raw_values)
              select ?1, jobs.run_id, ?2, ?3, ?4, passes.role, passes.sha, ?5, ?6
              from passes join jobs on jobs.id = passes.job_id
-             where passes.job_id = ?2 and passes.attempt = ?3 and passes.pass = ?4";
-        sqlx::query(statement)
+             where passes.job_id = ?2 and passes.attempt = ?3 and passes.pass = ?4
+             on conflict do nothing";
+        let done = sqlx::query(statement)
             .bind(series)
             .bind(id_column(claim.job))
             .bind(claim.attempt)
@@ -133,11 +142,11 @@ impl Write {
             .execute(&mut *self.0)
             .await
             .map_err(sql(format!("record {} {}", measured.measurement.point, measured.measurement.metric)))?;
-        Ok(())
+        Ok(Outcome::of(done.rows_affected()))
     }
 
     /// Whether this attempt measured anything.
-    pub async fn gave_results(&mut self, job: crate::model::JobId, attempt: u32) -> Result<bool, StoreError> {
+    pub async fn gave_results(&mut self, job: JobId, attempt: u32) -> Result<bool, StoreError> {
         sqlx::query_scalar("select exists (select 1 from measurements where job_id = ?1 and attempt = ?2)")
             .bind(id_column(job))
             .bind(attempt)
@@ -148,7 +157,7 @@ impl Write {
 }
 
 impl Store {
-    /// Everything a run measured in the last attempts of its jobs, in the order in which it was measured.
+    /// Everything a run measured in the last attempts of its jobs, by job and series.
     pub async fn values_of_run(&self, run: RunId) -> Result<Vec<SeriesValue>, StoreError> {
         let statement = "select series.*, m.role, m.sha, m.mean, m.raw_values
              from measurements m join jobs on jobs.id = m.job_id and jobs.attempt = m.attempt
@@ -203,28 +212,37 @@ impl Store {
     /// branch where the commits' positions are known; otherwise it is the newest earlier run. Series that were not
     /// measured before are absent.
     pub async fn previous_values(&self, run: RunId) -> Result<BTreeMap<u64, Previous>, StoreError> {
-        // One row per series and earlier run; the best one comes first by rank.
+        // Two walks for each series, both along an index and both ending at their first hit: back over the branch's
+        // commits, and back over the runs whose commits have no place on the branch.
         let statement = "with own as (
                  select runs.id, runs.repository, runs.branch, b.position
                  from runs left join branch_commits b using (repository, branch, sha)
                  where runs.id = ?1),
              mine as (select distinct series_id from measurements where run_id = ?1 and role = 'candidate'),
-             earlier as (
-                 select m.series_id, m.run_id, m.sha, avg(m.mean) as value, max(b.position) as position
-                 from mine
-                     join measurements m on m.series_id = mine.series_id and m.run_id <> ?1 and m.role = 'candidate'
-                     join jobs on jobs.id = m.job_id and jobs.attempt = m.attempt
-                     join own
-                     left join branch_commits b on own.position is not null and b.repository = own.repository
-                         and b.branch = own.branch and b.sha = m.sha
-                 where case when b.position is null then m.run_id < own.id
-                            else (b.position, m.run_id) < (own.position, own.id) end
-                 group by m.series_id, m.run_id, m.sha),
-             ranked as (
-                 select *, row_number() over (
-                     partition by series_id order by position desc nulls last, run_id desc) as rank
-                 from earlier)
-             select * from ranked where rank = 1";
+             found as materialized (
+                 select mine.series_id, coalesce(
+                     (select m.run_id
+                      from branch_commits b
+                          cross join measurements m indexed by measurements_of_commit
+                              on m.series_id = mine.series_id and m.sha = b.sha
+                          cross join jobs on jobs.id = m.job_id and jobs.attempt = m.attempt
+                      where b.repository = own.repository and b.branch = own.branch and b.position <= own.position
+                          and (b.position < own.position or m.run_id < own.id) and m.role = 'candidate'
+                      order by b.position desc, m.run_id desc limit 1),
+                     (select m.run_id
+                      from measurements m cross join jobs on jobs.id = m.job_id and jobs.attempt = m.attempt
+                      where m.series_id = mine.series_id and m.run_id < own.id and m.role = 'candidate'
+                          and (own.position is null or not exists (
+                              select 1 from branch_commits b
+                              where b.repository = own.repository and b.branch = own.branch and b.sha = m.sha))
+                      order by m.run_id desc limit 1)) as run_id
+                 from mine cross join own)
+             select found.series_id, found.run_id, m.sha, avg(m.mean) as value
+             from found
+                 cross join measurements m on m.series_id = found.series_id and m.run_id = found.run_id
+                     and m.role = 'candidate'
+                 cross join jobs on jobs.id = m.job_id and jobs.attempt = m.attempt
+             group by found.series_id";
         let rows = sqlx::query(statement)
             .bind(id_column(run))
             .fetch_all(&self.readers)

@@ -24,6 +24,8 @@ create table branch_commits (
     foreign key (repository, sha) references commits (repository, sha)
 ) strict, without rowid;
 
+create index branch_commits_in_order on branch_commits (repository, branch, position);
+
 create table runs (
     id              integer primary key,
     repository      text not null,
@@ -32,7 +34,7 @@ create table runs (
     trigger         text not null check (json_valid(trigger)),
     state           text not null check (state in ('requested', 'queued', 'running', 'measured', 'published',
                                                    'failed', 'cancelled', 'superseded')),
-    failure         text check (json_valid(failure)),
+    failure         text check (failure is null or json_valid(failure)),
     owed            text not null check (json_valid(owed)),
     requested_at    integer not null,
     started_at      integer,
@@ -61,7 +63,7 @@ create table jobs (
     attempt         integer not null default 0,
     lease_until     integer,
     started_at      integer,
-    conclusion      text check (json_valid(conclusion)),
+    conclusion      text check (conclusion is null or json_valid(conclusion)),
     created_at      integer not null,
     finished_at     integer,
     check ((state = 'waiting_for_image') = (until_at is not null)),
@@ -81,7 +83,7 @@ create table attempts (
     runner                  text not null,
     claimed_at              integer not null,
     finished_at             integer,
-    conclusion              text check (json_valid(conclusion)),
+    conclusion              text check (conclusion is null or json_valid(conclusion)),
     message                 text,
     artifact_bytes          integer,
     artifacts_removed_at    integer,
@@ -153,6 +155,8 @@ create table measurements (
 ) strict, without rowid;
 
 create index measurements_of_job on measurements (job_id, attempt);
+create index measurements_of_run on measurements (run_id, series_id);
+create index measurements_of_commit on measurements (series_id, sha, run_id);
 
 create table outbox (
     id              integer primary key,

@@ -109,6 +109,20 @@ async fn a_state_directory_that_cannot_be_made_is_named() {
     assert!(!dir.path().join(DATABASE_FILE).exists(), "looking makes nothing");
 }
 
+#[tokio::test]
+async fn a_copy_taken_while_the_store_is_in_use_opens() {
+    let dir = tempfile::tempdir().unwrap();
+    let bench = bench(dir.path()).await;
+    bench.whole_run(&plan(SHA, 1), 1.0).await;
+    let copy = tempfile::tempdir().unwrap();
+    let path = copy.path().join(DATABASE_FILE).to_str().unwrap().to_owned();
+    let mut other = raw(dir.path()).await;
+    sqlx::query("vacuum into ?1").bind(path).execute(&mut other).await.unwrap();
+    bench.whole_run(&plan(SHA, 1), 2.0).await;
+    let store = Store::open(copy.path()).await.unwrap();
+    assert_eq!(store.list_runs(10, &RunFilter::default()).await.unwrap().len(), 1);
+}
+
 /// Root may write everywhere, so the command runs as a user who may not.
 #[tokio::test]
 async fn a_read_only_file_or_folder_is_said_to_be_so() {

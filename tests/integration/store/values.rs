@@ -107,3 +107,27 @@ async fn passes_are_averaged_and_all_raw_values_stay() {
     let (before, value) = bench.previous(next).await.unwrap();
     assert!(before == run && (value - 0.6).abs() < 1e-12);
 }
+
+#[tokio::test]
+async fn odd_measurements_do_not_cost_the_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let bench = bench(dir.path()).await;
+    let run = bench.submit(&placed(1, None)).await;
+    let job = bench.claim().await;
+    assert_eq!(bench.queue.begin_pass(&job.claim, &pass(1, &sha(1))).await.unwrap(), Outcome::Performed);
+    let end = PassEnd {
+        exit_code: Some(0),
+        points: vec![point(PointState::Ok, None), point(PointState::Ok, None)],
+        measurements: vec![
+            measured("p99_itl_ms", &[f64::NAN]),
+            measured("avg_latency", &[1.0]),
+            measured("avg_latency", &[2.0]),
+            measured("requests_per_second", &[f64::INFINITY]),
+            measured("tokens_per_second", &[4.0]),
+        ],
+    };
+    assert_eq!(bench.queue.end_pass(&job.claim, 1, &end).await.unwrap(), Outcome::Performed);
+    let values = bench.store.values_of_run(run).await.unwrap();
+    let told: Vec<_> = values.iter().map(|value| (value.metric.as_str(), value.passes.concat())).collect();
+    assert_eq!(told, [("avg_latency", vec![1.0]), ("tokens_per_second", vec![4.0])]);
+}
