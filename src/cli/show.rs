@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::state_dir::StateDirArgs;
 use super::tables::Shown;
 use super::{Answer, CommandResult, Failure, tables, terminal};
-use crate::model::{JobState, RunId, RunState};
+use crate::model::{Conclusion, FailureKind, JobState, RunId, RunState};
 use crate::store::artifacts::{Artifacts, AttemptKey};
 use crate::store::{Previous, RunDetail, SeriesValue, Store};
 
@@ -107,16 +107,17 @@ fn print(
     let took = tables::took(run.started_at, run.finished_at);
     let took = if took.is_empty() { took } else { format!(", took {took}") };
     terminal::print(format_args!("  requested {}{took}", tables::instant(run.requested_at)));
-    if let RunState::Failed(kind) = run.state {
+    if let RunState::Failed(kind @ (FailureKind::NothingMeasured | FailureKind::PublishRefused)) = run.state {
+        // No job says this: it is about the run as a whole.
         terminal::print(format_args!("  {}", kind.advice()));
     }
     terminal::print(format_args!("\n{}", tables::jobs(detail)));
     for job in &detail.jobs {
         if let Some(message) = job.attempts.last().and_then(|attempt| attempt.message.as_deref()) {
-            terminal::print(format_args!("job {}: {message}", job.job.id));
+            terminal::print(format_args!("\njob {}: {message}", job.job.id));
         }
-        if let JobState::Finished { conclusion: crate::model::Conclusion::Failure(kind) } = &job.job.state {
-            terminal::print(format_args!("job {}: {}", job.job.id, kind.advice()));
+        if let JobState::Finished { conclusion: Conclusion::Failure(kind) } = &job.job.state {
+            terminal::print(format_args!("  {}", kind.advice()));
         }
     }
     if let Some(points) = tables::faulty_points(detail) {
@@ -124,6 +125,9 @@ fn print(
     }
     if !values.is_empty() {
         terminal::print(format_args!("\n{}", tables::values(values, previous, shown)));
+    }
+    if !(detail.outbox.is_empty() && files.is_empty()) {
+        terminal::print(format_args!(""));
     }
     for row in &detail.outbox {
         let error = row.last_error.as_deref().map(|error| format!(": {error}")).unwrap_or_default();

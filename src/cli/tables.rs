@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
-use comfy_table::{Attribute, Cell, CellAlignment, Color, ContentArrangement, Table, presets};
+use comfy_table::{Attribute, Cell, CellAlignment, Color, ContentArrangement, LineStyle, Table, presets};
 
 use crate::config::environment;
 use crate::model::{Better, Conclusion, JobState, MetricClass, PointState, RunState};
@@ -47,7 +47,7 @@ pub fn jobs(detail: &RunDetail) -> Table {
         let (ok, all) = points
             .filter(|point| point.state != PointState::Extra)
             .fold((0_u32, 0_u32), |(ok, all), p| (ok + u32::from(p.state == PointState::Ok), all + 1));
-        let image = passes.last().map(|pass| pass.digest.clone().unwrap_or_else(|| pass.image.clone()));
+        let image = passes.last().map(|pass| pass.digest.as_deref().map_or(pass.image.as_str(), short_digest));
         table.add_row(vec![
             Cell::new(job.job.id),
             Cell::new(format!("{}, {}", job.job.target.platform, job.job.target)),
@@ -104,7 +104,7 @@ pub fn values(values: &[SeriesValue], previous: &BTreeMap<u64, Previous>, shown:
         let mut row = vec![
             Cell::new(&value.model),
             Cell::new(&value.benchmark),
-            Cell::new(&value.point),
+            Cell::new(short_point(&value.benchmark, &value.point)),
             Cell::new(&value.metric),
             right(number(value.value)),
             Cell::new(&value.unit),
@@ -118,6 +118,16 @@ pub fn values(values: &[SeriesValue], previous: &BTreeMap<u64, Previous>, shown:
         table.add_row(row);
     }
     table
+}
+
+/// As much of a digest as tells images apart.
+fn short_digest(digest: &str) -> &str {
+    digest.get(.."sha256:".len() + 12).unwrap_or(digest)
+}
+
+/// A point without the benchmark's name that stands beside it; nothing when the point is the whole benchmark.
+fn short_point<'a>(benchmark: &str, point: &'a str) -> &'a str {
+    point.strip_prefix(benchmark).map_or(point, |rest| rest.trim_start_matches('_'))
 }
 
 /// How far a value lies from the one before, and which way that is; no judgement of whether it means anything.
@@ -169,7 +179,8 @@ fn job_state(state: &JobState) -> Cell {
 
 fn table(columns: &[&str]) -> Table {
     let mut table = Table::new();
-    table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
+    let style = presets::NOTHING.header_separator(LineStyle::none().fill('─').junction(' '));
+    table.load_style(style).set_content_arrangement(ContentArrangement::Dynamic);
     table.set_header(columns.iter().map(|name| Cell::new(name).add_attribute(Attribute::Bold)));
     // https://no-color.org
     if environment::variable("NO_COLOR").is_some() {
@@ -263,6 +274,13 @@ mod tests {
         let all = [value(1.0, None)];
         assert!(values(&all, &BTreeMap::new(), Shown::Judged).is_empty());
         assert!(!values(&all, &BTreeMap::new(), Shown::Everything).is_empty());
+    }
+
+    #[test]
+    fn a_point_does_not_repeat_its_benchmark() {
+        assert_eq!(short_point("serving_x", "serving_x_qps_4_concurrency_200"), "qps_4_concurrency_200");
+        assert_eq!(short_point("latency_x", "latency_x"), "");
+        assert_eq!(short_point("latency_x", "other"), "other");
     }
 
     #[test]

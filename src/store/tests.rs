@@ -123,3 +123,17 @@ async fn a_released_migration_is_never_edited() {
     let error = migrate(&mut connection, &path, &Migrator::with_migrations(vec![edited])).await.unwrap_err();
     assert!(matches!(error, StoreError::Migration { .. }), "{error}");
 }
+
+#[tokio::test]
+async fn a_full_disk_is_told_apart() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut connection, _) = filled(dir.path(), 1).await;
+    // As many pages as there are now: the next one finds no room, as on a full disk.
+    sqlx::query("pragma max_page_count = 1").execute(&mut connection).await.unwrap();
+    let many = "with recursive n(value) as (select 1 union all select value + 1 from n where value < 9999)
+        insert into commits select 'o/r', printf('%040x', value), null, 0 from n";
+    let refused = sqlx::query(many).execute(&mut connection).await.unwrap_err();
+    let error = sql("record commits")(refused);
+    assert!(matches!(error, StoreError::DiskFull { .. }), "{error:?}");
+    assert_sound(&mut connection).await;
+}
