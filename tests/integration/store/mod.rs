@@ -4,6 +4,7 @@
 mod commands;
 mod faults;
 mod queue;
+mod simulation;
 mod states;
 mod values;
 
