@@ -11,6 +11,8 @@ mod results;
 mod run;
 mod runs;
 mod show;
+mod state_dir;
+mod tables;
 pub mod terminal;
 
 use std::process::ExitCode;

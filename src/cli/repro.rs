@@ -1,12 +1,51 @@
-//! `benchd repro`.
+//! `benchd repro`: the docker commands that repeat a run, image by digest.
 
-use super::{CommandResult, Failure};
+use super::state_dir::StateDirArgs;
+use super::{Answer, CommandResult, show, terminal};
+use crate::model::{JobId, RunId};
 
 /// Arguments of `benchd repro`.
 #[derive(clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// The run (`benchd runs` lists them)
+    run: RunId,
+    /// Only this job of it
+    #[arg(long, value_name = "ID")]
+    job: Option<JobId>,
+    #[command(flatten)]
+    state_dir: StateDirArgs,
+}
 
-/// Runs the command.
-pub async fn run(_args: Args) -> CommandResult {
-    Err(Failure::usage(anyhow::anyhow!("not yet in this build")))
+/// Runs the command: prints a shell script, one command for each pass of the jobs' last attempts.
+pub async fn run(args: Args) -> CommandResult {
+    let store = args.state_dir.open().await?;
+    let detail = show::detail(&store, args.run).await?;
+    store.close().await;
+    let mut printed = Answer::No;
+    for job in detail.jobs.iter().filter(|job| args.job.is_none_or(|wanted| wanted == job.job.id)) {
+        for pass in job.attempts.last().into_iter().flat_map(|attempt| &attempt.passes) {
+            if printed == Answer::No {
+                terminal::print(format_args!(
+                    "# Secrets stand here by name only (-e HF_TOKEN): set them in your shell."
+                ));
+            }
+            printed = Answer::Yes;
+            terminal::print(format_args!(
+                "# run {}, job {} ({}, {}), pass {}: {} {}",
+                detail.run.id,
+                job.job.id,
+                job.job.target,
+                job.job.model,
+                pass.number,
+                pass.role.as_str(),
+                pass.sha
+            ));
+            terminal::print(format_args!("{}", pass.repro_command));
+        }
+    }
+    if printed == Answer::No {
+        let what = args.job.map_or_else(|| format!("run {}", args.run), |job| format!("job {job} of run {}", args.run));
+        terminal::say(format_args!("benchd: no container was started for {what}, so there is nothing to repeat"));
+    }
+    Ok(printed)
 }

@@ -1,12 +1,47 @@
-//! `benchd runs`.
+//! `benchd runs`: the newest runs of the store.
 
-use super::{CommandResult, Failure};
+use super::state_dir::StateDirArgs;
+use super::{Answer, CommandResult, Failure, tables, terminal};
+use crate::model::{BranchName, RepoName, RunId, RunPhase};
+use crate::store::RunFilter;
 
 /// Arguments of `benchd runs`.
 #[derive(clap::Args)]
-pub struct Args {}
+pub struct Args {
+    #[command(flatten)]
+    state_dir: StateDirArgs,
+    /// How many runs to list
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    limit: u32,
+    /// Only runs of this repository
+    #[arg(long, value_name = "OWNER/NAME")]
+    repo: Option<RepoName>,
+    /// Only runs on this branch
+    #[arg(long)]
+    branch: Option<BranchName>,
+    /// Only runs in this state (requested, queued, running, measured, published, failed, cancelled, superseded)
+    #[arg(long)]
+    state: Option<RunPhase>,
+    /// Only runs older than this one: the next page
+    #[arg(long, value_name = "RUN")]
+    before: Option<RunId>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
 
 /// Runs the command.
-pub async fn run(_args: Args) -> CommandResult {
-    Err(Failure::usage(anyhow::anyhow!("not yet in this build")))
+pub async fn run(args: Args) -> CommandResult {
+    let store = args.state_dir.open().await?;
+    let filter = RunFilter { repository: args.repo, branch: args.branch, state: args.state, before: args.before };
+    let runs = store.list_runs(args.limit, &filter).await.map_err(Failure::infrastructure)?;
+    store.close().await;
+    if args.json {
+        terminal::print_json(&runs).map_err(Failure::infrastructure)?;
+    } else if runs.is_empty() {
+        terminal::print(format_args!("no runs"));
+    } else {
+        terminal::print(format_args!("{}", tables::runs(&runs)));
+    }
+    Ok(Answer::Yes)
 }

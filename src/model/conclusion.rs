@@ -69,7 +69,7 @@ impl fmt::Display for Conclusion {
 
 /// Why a job, or a run without a single result, failed. The text says what happened, [`FailureKind::advice`] what to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, thiserror::Error)]
-#[serde(tag = "kind", rename_all = "snake_case")]
+#[serde(tag = "failure", rename_all = "snake_case")]
 pub enum FailureKind {
     /// The registry answered that there is no such image.
     #[error("the commit's image does not exist")]
@@ -134,6 +134,9 @@ pub enum FailureKind {
     /// The runner stopped renewing its lease.
     #[error("the runner was lost")]
     LostRunner,
+    /// Of a run: no job measured anything, and no job's failure says more.
+    #[error("no job measured anything")]
+    NothingMeasured,
     /// The commit's results were measured and a place they were owed to refuses them.
     #[error("the results could not be published")]
     PublishRefused,
@@ -141,7 +144,7 @@ pub enum FailureKind {
 
 impl FailureKind {
     /// All kinds, with exit code 1 where a kind has one.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::ImageMissing,
         Self::RegistryUnavailable,
         Self::PullFailed,
@@ -161,6 +164,7 @@ impl FailureKind {
         Self::InvalidResults,
         Self::ResultsTooLarge,
         Self::LostRunner,
+        Self::NothingMeasured,
         Self::PublishRefused,
     ];
 
@@ -187,6 +191,7 @@ impl FailureKind {
             | Self::ZeroedResults
             | Self::InvalidResults
             | Self::ResultsTooLarge
+            | Self::NothingMeasured
             | Self::PublishRefused => false,
         }
     }
@@ -216,6 +221,7 @@ impl FailureKind {
             Self::InvalidResults => "See the list of problems; the suite wrote files that cannot be read as results.",
             Self::ResultsTooLarge => "Raise the cap on results, or let the suite write less into its results folder.",
             Self::LostRunner => "Check that the runner is on and benchd runs on it; the job is tried again by itself.",
+            Self::NothingMeasured => "See how each of its jobs ended (`benchd show`).",
             Self::PublishRefused => "See what the bucket or API answered; results are kept and can be uploaded again.",
         }
     }
@@ -242,7 +248,7 @@ mod tests {
             assert_eq!(serde_json::from_value::<Conclusion>(json).unwrap(), conclusion);
         }
         let json = serde_json::to_string(&Conclusion::Failure(FailureKind::SuiteExit { code: 137 })).unwrap();
-        assert_eq!(json, r#"{"conclusion":"failure","kind":"suite_exit","code":137}"#);
+        assert_eq!(json, r#"{"conclusion":"failure","failure":"suite_exit","code":137}"#);
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! Which way a metric is better and how much it counts. Source: the suites' own writers and the public dashboard
 //! (docs/metrics.md lists every name).
 
+use std::str::FromStr;
+
 use serde::{Deserialize, Serialize};
 
 /// Which direction is an improvement.
@@ -23,6 +25,54 @@ pub enum MetricClass {
     Secondary,
     /// Shown, never judged.
     Information,
+}
+
+/// No direction or class has this name.
+#[derive(Debug, thiserror::Error)]
+#[error("`{0}` is neither a direction (lower, higher) nor a class (primary, secondary, information) of a metric")]
+pub struct UnknownMetricWord(String);
+
+impl Better {
+    /// The name in the store, the API and configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Lower => "lower",
+            Self::Higher => "higher",
+        }
+    }
+}
+
+impl FromStr for Better {
+    type Err = UnknownMetricWord;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        [Self::Lower, Self::Higher]
+            .into_iter()
+            .find(|b| b.as_str() == text)
+            .ok_or_else(|| UnknownMetricWord(text.to_owned()))
+    }
+}
+
+impl MetricClass {
+    /// The name in the store, the API and configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Primary => "primary",
+            Self::Secondary => "secondary",
+            Self::Information => "information",
+        }
+    }
+}
+
+impl FromStr for MetricClass {
+    type Err = UnknownMetricWord;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        [Self::Primary, Self::Secondary, Self::Information]
+            .into_iter()
+            .find(|c| c.as_str() == text)
+            .ok_or_else(|| UnknownMetricWord(text.to_owned()))
+    }
 }
 
 /// What is known of a metric by its name.

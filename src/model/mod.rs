@@ -16,9 +16,9 @@ pub use commit::{BranchName, CommitSha, InvalidBranch, InvalidRepo, InvalidSha, 
 pub use conclusion::{Conclusion, FailureKind};
 pub use fault::Fault;
 pub use ids::{IdsExhausted, InvalidId, InvalidRunnerName, JobId, RunId, RunnerName, next_id};
-pub use metric::{Better, MetricClass, MetricKind, metric_kind};
+pub use metric::{Better, MetricClass, MetricKind, UnknownMetricWord, metric_kind};
 pub use platform::{DeviceType, InvalidDeviceType, Platform, Target, UnknownPlatform, model_key};
-pub use point::{ExpectedPoint, Measurement, PointState};
+pub use point::{ExpectedPoint, Measurement, PointState, UnknownPointState};
 pub use state::{JobPhase, JobState, RunPhase, RunState, UnknownPhase};
 pub use suite::{SuiteKind, UnknownSuite, UnknownVariant, Variant};
 pub use trigger::{Role, Trigger, UnknownRole};

@@ -1,5 +1,7 @@
 //! What is expected of a benchmark and what came of it, point by point.
 
+use std::str::FromStr;
+
 use serde::{Deserialize, Serialize};
 
 use super::{Better, MetricClass, Variant};
@@ -36,6 +38,36 @@ pub enum PointState {
     NotANumber,
     /// Produced but not in the plan (adaptive search adds points); no fault.
     Extra,
+}
+
+/// No point state has this name.
+#[derive(Debug, thiserror::Error)]
+#[error("`{0}` is not a state of a point")]
+pub struct UnknownPointState(String);
+
+impl PointState {
+    /// All states.
+    pub const ALL: [Self; 6] = [Self::Ok, Self::NotRun, Self::Failed, Self::Zeroed, Self::NotANumber, Self::Extra];
+
+    /// The name in the store and the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::NotRun => "not_run",
+            Self::Failed => "failed",
+            Self::Zeroed => "zeroed",
+            Self::NotANumber => "not_a_number",
+            Self::Extra => "extra",
+        }
+    }
+}
+
+impl FromStr for PointState {
+    type Err = UnknownPointState;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::ALL.into_iter().find(|s| s.as_str() == text).ok_or_else(|| UnknownPointState(text.to_owned()))
+    }
 }
 
 /// The values of one metric of one point in one pass.

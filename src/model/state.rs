@@ -83,6 +83,7 @@ pub enum JobState {
     /// Ended; nothing moves it again.
     Finished {
         /// How.
+        #[serde(flatten)]
         conclusion: Conclusion,
     },
 }
@@ -327,11 +328,12 @@ mod tests {
     fn states_survive_the_wire() {
         let failed = RunState::Failed(FailureKind::SuiteExit { code: 2 });
         let json = serde_json::to_string(&failed).unwrap();
-        assert_eq!(json, r#"{"state":"failed","kind":"suite_exit","code":2}"#);
+        assert_eq!(json, r#"{"state":"failed","failure":"suite_exit","code":2}"#);
         assert_eq!(serde_json::from_str::<RunState>(&json).unwrap(), failed);
         let finished = JobState::Finished { conclusion: Conclusion::Failure(FailureKind::DiskFull) };
         let json = serde_json::to_value(&finished).unwrap();
         assert_eq!(json["state"], finished.phase().as_str());
+        assert_eq!((&json["conclusion"], &json["failure"]), (&"failure".into(), &"disk_full".into()));
         assert_eq!(serde_json::from_value::<JobState>(json).unwrap(), finished);
     }
 }

@@ -1,1 +1,113 @@
-//! Placeholder until the stage lands.
+//! The queue's verbs: submit a run, claim its jobs, keep the claim, hand in passes, finish, settle. Each is one write
+//! of the store; whoever executes jobs has no other door to them.
+
+mod claim;
+mod settle;
+
+use std::time::Duration;
+
+use crate::clock::Clock;
+use crate::model::{BranchName, RunId, RunPhase, RunState, Trigger};
+use crate::store::{Commit, NewJob, NewRun, Owed, Store, StoreError};
+
+pub use crate::store::{
+    AttemptEnd, Claim, ClaimOffer, ClaimedJob, Heartbeat, Outcome, PassEnd, PassStart, PointOutcome, SeriesMeasurement,
+};
+pub use settle::{Fate, RunEnd, Settled, end_of_run, fate};
+
+/// The queue of one store.
+#[derive(Clone, Debug)]
+pub struct Queue {
+    store: Store,
+    clock: Clock,
+    pace: Pace,
+}
+
+/// How long things take in the queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pace {
+    /// How long a claim holds without a heartbeat. Default: 2 minutes.
+    pub lease_for: Duration,
+    /// How long a job waits after its first fault of infrastructure; twice as long after each further one.
+    /// Default: 1 minute.
+    pub backoff_after: Duration,
+    /// The longest such wait. Default: 1 hour.
+    pub backoff_at_most: Duration,
+}
+
+/// A commit to measure, with the jobs that were planned for it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RunPlan {
+    /// The commit.
+    pub commit: Commit,
+    /// The branch it is measured on.
+    pub branch: BranchName,
+    /// The commit's number of ancestors along first parents of the branch, when known.
+    pub position: Option<u32>,
+    /// Why.
+    pub trigger: Trigger,
+    /// What the outside is owed: uploads by every job that gave results, the rest when the run ends, however it ends.
+    pub owed: Vec<Owed>,
+    /// The jobs.
+    pub jobs: Vec<NewJob>,
+}
+
+/// What became of a plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Submitted {
+    /// Its jobs stand in the queue.
+    Run(RunId),
+    /// It holds no job: nothing was written.
+    NothingToDo,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self {
+            lease_for: Duration::from_secs(120),
+            backoff_after: Duration::from_secs(60),
+            backoff_at_most: Duration::from_secs(3600),
+        }
+    }
+}
+
+impl Queue {
+    /// The queue of `store`.
+    pub fn new(store: Store, clock: Clock, pace: Pace) -> Self {
+        Self { store, clock, pace }
+    }
+
+    /// Writes down a run with all its jobs, or nothing.
+    pub async fn submit_run(&self, plan: &RunPlan) -> Result<Submitted, StoreError> {
+        if plan.jobs.is_empty() {
+            return Ok(Submitted::NothingToDo);
+        }
+        let now = self.clock.now();
+        let Commit { repository, sha, .. } = &plan.commit;
+        let mut write = self.store.write("submit a run").await?;
+        write.record_commit(&plan.commit).await?;
+        if let Some(position) = plan.position {
+            write.place_commit(repository, &plan.branch, sha, position).await?;
+        }
+        let run = NewRun {
+            repository: repository.clone(),
+            sha: sha.clone(),
+            branch: plan.branch.clone(),
+            trigger: plan.trigger.clone(),
+            owed: plan.owed.clone(),
+        };
+        let run = write.insert_run(&run, now).await?;
+        for job in &plan.jobs {
+            write.insert_job(run, job, now).await?;
+        }
+        // Nobody else can have seen the run: the move is made.
+        let _performed = write.move_run(run, RunPhase::Requested, RunState::Queued, now).await?;
+        write.commit().await?;
+        tracing::info!(run.id = %run, commit.sha = %sha, "submitted a run with {} jobs", plan.jobs.len());
+        Ok(Submitted::Run(run))
+    }
+}
+
+#[cfg(test)]
+mod tests;

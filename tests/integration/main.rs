@@ -15,4 +15,5 @@
 mod broken_configs;
 mod configuration;
 mod layering;
+mod store;
 mod support;

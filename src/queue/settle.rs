@@ -1,0 +1,258 @@
+//! The only place that expires leases, retries jobs, closes runs and owes answers to the outside. What follows from
+//! the rows is decided purely ([`fate`], [`end_of_run`]); the rest writes it down.
+
+use chrono::{DateTime, Utc};
+
+use super::{AttemptEnd, Claim, Outcome, Pace, Queue};
+use crate::model::{Conclusion, FailureKind, JobId, JobPhase, JobState, RunId, RunPhase, RunState};
+use crate::store::{JobRow, OwedKind, OwedState, StoreError, Write};
+
+/// What follows for a job when an attempt has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// The attempt's conclusion is the job's.
+    Finish,
+    /// It is tried again.
+    Retry {
+        /// Not before this instant.
+        not_before: DateTime<Utc>,
+    },
+}
+
+/// How a run stands when its jobs are looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RunEnd {
+    /// A required job has not finished.
+    Open,
+    /// The run ends in this state.
+    Ends(RunState),
+}
+
+/// What a round of settling did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Settled {
+    /// Jobs whose runner was lost.
+    pub lost: Vec<JobId>,
+    /// Jobs that waited for their image long enough.
+    pub given_up: Vec<JobId>,
+    /// Runs that moved, with the state they have now.
+    pub moved: Vec<(RunId, RunState)>,
+}
+
+/// Whether a job that ended its attempt so is tried again: only faults of infrastructure, at most `max_attempts`
+/// times in all, each wait twice as long as the one before.
+pub fn fate(conclusion: &Conclusion, attempt: u32, max_attempts: u32, pace: Pace, now: DateTime<Utc>) -> Fate {
+    if !conclusion.is_infrastructure() || attempt >= max_attempts {
+        return Fate::Finish;
+    }
+    let doubled = 2_u32.checked_pow(attempt.saturating_sub(1)).unwrap_or(u32::MAX);
+    let wait = pace.backoff_after.saturating_mul(doubled).min(pace.backoff_at_most);
+    Fate::Retry { not_before: now + wait }
+}
+
+/// How a run whose jobs are these ends; `true` stands beside a job that gave results.
+pub fn end_of_run(jobs: &[(&JobRow, bool)]) -> RunEnd {
+    let mut conclusions = Vec::new();
+    for (job, _) in jobs {
+        match &job.state {
+            JobState::Finished { conclusion } => conclusions.push(conclusion),
+            JobState::WaitingForImage { .. }
+            | JobState::Queued { .. }
+            | JobState::Claimed { .. }
+            | JobState::Running { .. } => {
+                if job.required {
+                    return RunEnd::Open;
+                }
+            }
+        }
+    }
+    if jobs.iter().any(|(_, gave_results)| *gave_results) {
+        return RunEnd::Ends(RunState::Measured);
+    }
+    let failure = conclusions.iter().find_map(|conclusion| match conclusion {
+        Conclusion::Failure(kind) => Some(*kind),
+        Conclusion::Success
+        | Conclusion::Incomplete
+        | Conclusion::TimedOut
+        | Conclusion::Cancelled
+        | Conclusion::Superseded
+        | Conclusion::Skipped { .. } => None,
+    });
+    let any = |wanted: &Conclusion| conclusions.contains(&wanted);
+    RunEnd::Ends(match failure {
+        _ if any(&Conclusion::Cancelled) => RunState::Cancelled,
+        _ if any(&Conclusion::Superseded) => RunState::Superseded,
+        Some(kind) => RunState::Failed(kind),
+        None => RunState::Failed(FailureKind::NothingMeasured),
+    })
+}
+
+impl Queue {
+    /// Looks at every open job and run and moves each by what its rows say; repeating it changes nothing.
+    pub async fn settle(&self) -> Result<Settled, StoreError> {
+        let now = self.clock.now();
+        let mut settled = Settled::default();
+        for job in self.store.overdue_jobs(now).await? {
+            self.settle_overdue(job.id, now, &mut settled).await?;
+        }
+        for run in self.store.open_runs().await? {
+            let mut write = self.store.write("settle a run").await?;
+            self.settle_run(&mut write, run.id, now).await?;
+            let state = write.run(run.id).await?.map_or(run.state, |after| after.state);
+            write.commit().await?;
+            if state != run.state {
+                settled.moved.push((run.id, state));
+            }
+        }
+        Ok(settled)
+    }
+
+    /// Ends every job of a run that has not finished; their runners learn it by their next heartbeat.
+    pub async fn cancel(&self, run: RunId) -> Result<(), StoreError> {
+        let now = self.clock.now();
+        let mut write = self.store.write("cancel a run").await?;
+        for job in write.jobs_of_run(run).await? {
+            let from = job.state.phase();
+            if from == JobPhase::Finished {
+                continue;
+            }
+            end_claimed(&mut write, &job, Conclusion::Cancelled, "the run was cancelled", now).await?;
+            let _performed =
+                write.move_job(job.id, job.attempts_begun, from, &finished(Conclusion::Cancelled), now).await?;
+            owe_uploads(&mut write, &job, now).await?;
+        }
+        self.settle_run(&mut write, run, now).await?;
+        write.commit().await
+    }
+
+    /// An overdue job, looked at again under the write lock: a heartbeat may have come meanwhile.
+    async fn settle_overdue(&self, job: JobId, now: DateTime<Utc>, settled: &mut Settled) -> Result<(), StoreError> {
+        let mut write = self.store.write("settle an overdue job").await?;
+        let Some(job) = write.job(job).await? else { return Ok(()) };
+        match &job.state {
+            JobState::Claimed { lease_until, .. } | JobState::Running { lease_until, .. } if *lease_until < now => {
+                let lost = Conclusion::Failure(FailureKind::LostRunner);
+                end_claimed(&mut write, &job, lost.clone(), "the runner sent no heartbeat", now).await?;
+                self.settle_attempt(&mut write, job.id, &lost, now).await?;
+                settled.lost.push(job.id);
+            }
+            JobState::WaitingForImage { until } if *until < now => {
+                let missing = finished(Conclusion::Failure(FailureKind::ImageMissing));
+                let _performed = write.move_job(job.id, 0, JobPhase::WaitingForImage, &missing, now).await?;
+                self.settle_run(&mut write, job.run, now).await?;
+                settled.given_up.push(job.id);
+            }
+            JobState::Claimed { .. }
+            | JobState::Running { .. }
+            | JobState::WaitingForImage { .. }
+            | JobState::Queued { .. }
+            | JobState::Finished { .. } => {}
+        }
+        write.commit().await
+    }
+
+    /// Moves a claimed or running job by how its attempt ended, and its run when that was the last thing it waited for.
+    pub(super) async fn settle_attempt(
+        &self,
+        write: &mut Write,
+        job: JobId,
+        conclusion: &Conclusion,
+        now: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
+        let Some(job) = write.job(job).await? else { return Ok(()) };
+        let next = match fate(conclusion, job.attempts_begun, job.max_attempts, self.pace, now) {
+            Fate::Retry { not_before } => JobState::Queued { not_before },
+            Fate::Finish => finished(conclusion.clone()),
+        };
+        let moved = write.move_job(job.id, job.attempts_begun, job.state.phase(), &next, now).await?;
+        if moved == Outcome::Performed && next.phase() == JobPhase::Finished {
+            owe_uploads(write, &job, now).await?;
+            self.settle_run(write, job.run, now).await?;
+        }
+        Ok(())
+    }
+
+    /// Closes a run whose required jobs have finished and owes its answers; publishes one that owes nothing more.
+    async fn settle_run(&self, write: &mut Write, run: RunId, now: DateTime<Utc>) -> Result<(), StoreError> {
+        let Some(row) = write.run(run).await? else { return Ok(()) };
+        let from = row.state.phase();
+        let next = match from {
+            RunPhase::Queued | RunPhase::Running => {
+                let jobs = write.jobs_of_run(run).await?;
+                let mut judged = Vec::with_capacity(jobs.len());
+                for job in &jobs {
+                    judged.push((job, write.gave_results(job.id, job.attempts_begun).await?));
+                }
+                end_of_run(&judged)
+            }
+            RunPhase::Measured => delivered(write, run).await?,
+            RunPhase::Requested
+            | RunPhase::Published
+            | RunPhase::Failed
+            | RunPhase::Cancelled
+            | RunPhase::Superseded => RunEnd::Open,
+        };
+        let RunEnd::Ends(state) = next else { return Ok(()) };
+        if write.move_run(run, from, state, now).await? == Outcome::Moved {
+            return Ok(());
+        }
+        tracing::info!(run.id = %run, "the run is {state}");
+        if from == RunPhase::Measured {
+            return Ok(());
+        }
+        for owed in write.owed_by_run(run).await? {
+            if owed.kind != OwedKind::Upload {
+                write.owe(run, None, &owed, now).await?;
+            }
+        }
+        if state == RunState::Measured
+            && let RunEnd::Ends(state) = delivered(write, run).await?
+        {
+            let _performed = write.move_run(run, RunPhase::Measured, state, now).await?;
+        }
+        Ok(())
+    }
+}
+
+fn finished(conclusion: Conclusion) -> JobState {
+    JobState::Finished { conclusion }
+}
+
+/// A measured run is published when nothing is owed any more, and failed when an upload was refused for good.
+async fn delivered(write: &mut Write, run: RunId) -> Result<RunEnd, StoreError> {
+    let outbox = write.outbox_of_run(run).await?;
+    if outbox.iter().any(|row| row.state == OwedState::Owed) {
+        return Ok(RunEnd::Open);
+    }
+    let refused = outbox.iter().any(|row| row.owed.kind == OwedKind::Upload && row.state == OwedState::Refused);
+    Ok(RunEnd::Ends(if refused { RunState::Failed(FailureKind::PublishRefused) } else { RunState::Published }))
+}
+
+/// The uploads of a job that has just finished, when it gave results.
+async fn owe_uploads(write: &mut Write, job: &JobRow, now: DateTime<Utc>) -> Result<(), StoreError> {
+    if !write.gave_results(job.id, job.attempts_begun).await? {
+        return Ok(());
+    }
+    for owed in write.owed_by_run(job.run).await? {
+        if owed.kind == OwedKind::Upload {
+            write.owe(job.run, Some(job.id), &owed, now).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Ends the open attempt of a job that somebody holds.
+async fn end_claimed(
+    write: &mut Write,
+    job: &JobRow,
+    conclusion: Conclusion,
+    message: &str,
+    now: DateTime<Utc>,
+) -> Result<(), StoreError> {
+    if let JobState::Claimed { by, attempt, .. } | JobState::Running { by, attempt, .. } = &job.state {
+        let claim = Claim { job: job.id, attempt: *attempt, by: by.clone() };
+        let end = AttemptEnd { conclusion, message: Some(message.to_owned()), artifact_bytes: None };
+        let _performed = write.end_attempt(&claim, &end, now).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,346 @@
+//! Jobs: what one runner does of a run for one target and model. Claiming is one guarded statement that counts the
+//! attempt; a claim holds for its lease and is renewed by heartbeats, never by a long transaction.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use sqlx::sqlite::SqliteRow;
+
+use super::codec::{Columns, id_column, to_json};
+use super::error::sql;
+use super::{Outcome, Store, StoreError, Write};
+use crate::model::{JobId, JobPhase, JobState, RunId, RunnerName, Target};
+
+/// A job to be.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewJob {
+    /// What it runs on.
+    pub target: Target,
+    /// The model, as the benchmark files write it.
+    pub model: String,
+    /// All that the executor needs, as the planner wrote it.
+    pub spec: serde_json::Value,
+    /// Whether the run waits for it.
+    pub required: bool,
+    /// How often it is tried at most.
+    pub max_attempts: u32,
+    /// Whether it waits for its image or may be claimed.
+    pub start: JobStart,
+}
+
+/// How a new job begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JobStart {
+    /// It may be claimed at once.
+    Queued,
+    /// It waits for its image, at most until then.
+    WaitingForImage {
+        /// When waiting is given up.
+        until: DateTime<Utc>,
+    },
+}
+
+/// A job as it stands.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct JobRow {
+    /// Its id.
+    pub id: JobId,
+    /// The run it belongs to.
+    pub run: RunId,
+    /// What it runs on.
+    pub target: Target,
+    /// The model, as the benchmark files write it.
+    pub model: String,
+    /// All that the executor needs, as the planner wrote it.
+    pub spec: serde_json::Value,
+    /// Whether the run waits for it.
+    pub required: bool,
+    /// How often it is tried at most.
+    pub max_attempts: u32,
+    /// How many attempts were begun.
+    pub attempts_begun: u32,
+    /// How far it has come.
+    #[serde(flatten)]
+    pub state: JobState,
+    /// When it was planned.
+    pub created_at: DateTime<Utc>,
+    /// When it ended.
+    pub finished_at: Option<DateTime<Utc>>,
+}
+
+/// A claimed attempt: the key to everything its runner writes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claim {
+    /// The job.
+    pub job: JobId,
+    /// Which try, from 1.
+    pub attempt: u32,
+    /// Who holds it.
+    pub by: RunnerName,
+}
+
+/// What a runner can take.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClaimOffer {
+    /// Who asks.
+    pub by: RunnerName,
+    /// Its hardware, with as many devices as are free.
+    pub target: Target,
+    /// Only jobs of this run.
+    pub run: Option<RunId>,
+}
+
+/// A job that was just claimed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ClaimedJob {
+    /// The key for heartbeat, passes and finish.
+    pub claim: Claim,
+    /// Until when it holds without a heartbeat.
+    pub lease_until: DateTime<Utc>,
+    /// The job.
+    pub job: JobRow,
+}
+
+/// What a heartbeat learns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "heartbeat", rename_all = "snake_case")]
+#[must_use]
+pub enum Heartbeat {
+    /// The claim holds until then.
+    Renewed {
+        /// Until when without another heartbeat.
+        lease_until: DateTime<Utc>,
+    },
+    /// The job is somebody else's, cancelled or finished: stop at once.
+    Lost,
+}
+
+impl JobRow {
+    pub(super) fn read(row: &SqliteRow) -> Result<Self, StoreError> {
+        let columns = Columns { table: "jobs", row };
+        let attempt = columns.number("attempt")?;
+        let state = match columns.noun::<JobPhase>("state")? {
+            JobPhase::WaitingForImage => JobState::WaitingForImage { until: columns.instant("until_at")? },
+            JobPhase::Queued => JobState::Queued { not_before: columns.instant("not_before")? },
+            JobPhase::Claimed => JobState::Claimed {
+                by: columns.noun("claimed_by")?,
+                attempt,
+                lease_until: columns.instant("lease_until")?,
+            },
+            JobPhase::Running => JobState::Running {
+                by: columns.noun("claimed_by")?,
+                attempt,
+                lease_until: columns.instant("lease_until")?,
+                started_at: columns.instant("started_at")?,
+            },
+            JobPhase::Finished => JobState::Finished { conclusion: columns.json("conclusion")? },
+        };
+        let platform = columns.noun("platform")?;
+        let target =
+            Target { platform, device_type: columns.noun("device_type")?, count: columns.number("device_count")? };
+        Ok(Self {
+            id: columns.id("id")?,
+            run: columns.id("run_id")?,
+            target,
+            model: columns.plain("model")?,
+            spec: columns.json("spec")?,
+            required: columns.plain("required")?,
+            max_attempts: columns.number("max_attempts")?,
+            attempts_begun: attempt,
+            state,
+            created_at: columns.instant("created_at")?,
+            finished_at: columns.maybe_instant("finished_at")?,
+        })
+    }
+}
+
+impl Write {
+    /// Writes down a job of `run` and gives it its id.
+    pub async fn insert_job(&mut self, run: RunId, job: &NewJob, now: DateTime<Utc>) -> Result<JobId, StoreError> {
+        let id: JobId = self.new_id(now).await?;
+        let (state, until, not_before) = match job.start {
+            JobStart::Queued => (JobPhase::Queued, None, Some(now)),
+            JobStart::WaitingForImage { until } => (JobPhase::WaitingForImage, Some(until), None),
+        };
+        let statement = "insert into jobs (id, run_id, platform, device_type, device_count, model, spec, required,
+                 max_attempts, state, until_at, not_before, created_at)
+             values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)";
+        sqlx::query(statement)
+            .bind(id_column(id))
+            .bind(id_column(run))
+            .bind(job.target.platform.as_str())
+            .bind(job.target.device_type.as_str())
+            .bind(job.target.count)
+            .bind(&job.model)
+            .bind(to_json("jobs.spec", &job.spec)?)
+            .bind(job.required)
+            .bind(job.max_attempts.max(1))
+            .bind(state.as_str())
+            .bind(until.map(|at| at.timestamp_millis()))
+            .bind(not_before.map(|at| at.timestamp_millis()))
+            .bind(now.timestamp_millis())
+            .execute(&mut *self.0)
+            .await
+            .map_err(sql(format!("insert a job of run {run}")))?;
+        Ok(id)
+    }
+
+    /// Takes the oldest job that fits the offer, counts the attempt and writes it down.
+    pub async fn claim_job(
+        &mut self,
+        offer: &ClaimOffer,
+        now: DateTime<Utc>,
+        lease_until: DateTime<Utc>,
+    ) -> Result<Option<ClaimedJob>, StoreError> {
+        let statement = "update jobs set state = 'claimed', attempt = attempt + 1, claimed_by = ?1, lease_until = ?2,
+                 not_before = null
+             where state = 'queued' and id = (
+                 select id from jobs
+                 where state = 'queued' and not_before <= ?3 and platform = ?4 and device_type = ?5
+                     and device_count <= ?6 and (?7 is null or run_id = ?7)
+                 order by id limit 1)
+             returning *";
+        let row = sqlx::query(statement)
+            .bind(offer.by.as_str())
+            .bind(lease_until.timestamp_millis())
+            .bind(now.timestamp_millis())
+            .bind(offer.target.platform.as_str())
+            .bind(offer.target.device_type.as_str())
+            .bind(offer.target.count)
+            .bind(offer.run.map(id_column))
+            .fetch_optional(&mut *self.0)
+            .await
+            .map_err(sql("claim a job"))?;
+        let Some(row) = row else { return Ok(None) };
+        let job = JobRow::read(&row)?;
+        let claim = Claim { job: job.id, attempt: job.attempts_begun, by: offer.by.clone() };
+        self.insert_attempt(&claim, now).await?;
+        Ok(Some(ClaimedJob { claim, lease_until, job }))
+    }
+
+    /// Renews a claim that still holds.
+    pub async fn renew_lease(&mut self, claim: &Claim, lease_until: DateTime<Utc>) -> Result<Heartbeat, StoreError> {
+        let statement = "update jobs set lease_until = ?4
+             where id = ?1 and attempt = ?2 and claimed_by = ?3 and state in ('claimed', 'running')";
+        let done = sqlx::query(statement)
+            .bind(id_column(claim.job))
+            .bind(claim.attempt)
+            .bind(claim.by.as_str())
+            .bind(lease_until.timestamp_millis())
+            .execute(&mut *self.0)
+            .await
+            .map_err(sql(format!("renew the lease of job {}", claim.job)))?;
+        Ok(match Outcome::of(done.rows_affected()) {
+            Outcome::Performed => Heartbeat::Renewed { lease_until },
+            Outcome::Moved => Heartbeat::Lost,
+        })
+    }
+
+    /// Moves a job from one state to another, when it still is in the first and at this attempt.
+    pub async fn move_job(
+        &mut self,
+        job: JobId,
+        attempt: u32,
+        from: JobPhase,
+        to: &JobState,
+        now: DateTime<Utc>,
+    ) -> Result<Outcome, StoreError> {
+        let phase = to.phase();
+        if !from.may_become(phase) {
+            return Err(StoreError::IllegalMove { what: "job", from: from.to_string(), to: phase.to_string() });
+        }
+        let mut columns = Moved::default();
+        match to {
+            JobState::WaitingForImage { until } => columns.until = Some(*until),
+            JobState::Queued { not_before } => columns.not_before = Some(*not_before),
+            JobState::Claimed { by, lease_until, .. } => {
+                columns.by = Some(by);
+                columns.lease_until = Some(*lease_until);
+            }
+            JobState::Running { by, lease_until, started_at, .. } => {
+                columns.by = Some(by);
+                columns.lease_until = Some(*lease_until);
+                columns.started_at = Some(*started_at);
+            }
+            JobState::Finished { conclusion } => {
+                columns.conclusion = Some(to_json("jobs.conclusion", conclusion)?);
+                columns.finished_at = Some(now);
+            }
+        }
+        let statement = "update jobs set state = ?4, until_at = ?5, not_before = ?6, claimed_by = ?7,
+                 lease_until = ?8, started_at = ?9, conclusion = ?10, finished_at = ?11
+             where id = ?1 and attempt = ?2 and state = ?3";
+        let ms = |at: Option<DateTime<Utc>>| at.map(|at| at.timestamp_millis());
+        let done = sqlx::query(statement)
+            .bind(id_column(job))
+            .bind(attempt)
+            .bind(from.as_str())
+            .bind(phase.as_str())
+            .bind(ms(columns.until))
+            .bind(ms(columns.not_before))
+            .bind(columns.by.map(RunnerName::as_str))
+            .bind(ms(columns.lease_until))
+            .bind(ms(columns.started_at))
+            .bind(columns.conclusion)
+            .bind(ms(columns.finished_at))
+            .execute(&mut *self.0)
+            .await
+            .map_err(sql(format!("move job {job} to {phase}")))?;
+        Ok(Outcome::of(done.rows_affected()))
+    }
+
+    /// A job as this write sees it.
+    pub async fn job(&mut self, job: JobId) -> Result<Option<JobRow>, StoreError> {
+        let row = sqlx::query("select * from jobs where id = ?1")
+            .bind(id_column(job))
+            .fetch_optional(&mut *self.0)
+            .await
+            .map_err(sql(format!("read job {job}")))?;
+        row.as_ref().map(JobRow::read).transpose()
+    }
+
+    /// The jobs of a run as this write sees them, oldest first.
+    pub async fn jobs_of_run(&mut self, run: RunId) -> Result<Vec<JobRow>, StoreError> {
+        let rows = sqlx::query("select * from jobs where run_id = ?1 order by id")
+            .bind(id_column(run))
+            .fetch_all(&mut *self.0)
+            .await
+            .map_err(sql(format!("read the jobs of run {run}")))?;
+        rows.iter().map(JobRow::read).collect()
+    }
+}
+
+/// The columns that exist only in some states.
+#[derive(Default)]
+struct Moved<'a> {
+    until: Option<DateTime<Utc>>,
+    not_before: Option<DateTime<Utc>>,
+    by: Option<&'a RunnerName>,
+    lease_until: Option<DateTime<Utc>>,
+    started_at: Option<DateTime<Utc>>,
+    conclusion: Option<String>,
+    finished_at: Option<DateTime<Utc>>,
+}
+
+impl Store {
+    /// The jobs of a run, oldest first.
+    pub async fn jobs_of_run(&self, run: RunId) -> Result<Vec<JobRow>, StoreError> {
+        let rows = sqlx::query("select * from jobs where run_id = ?1 order by id")
+            .bind(id_column(run))
+            .fetch_all(&self.readers)
+            .await
+            .map_err(sql(format!("read the jobs of run {run}")))?;
+        rows.iter().map(JobRow::read).collect()
+    }
+
+    /// Jobs whose lease or wait for an image ended before `now`.
+    pub async fn overdue_jobs(&self, now: DateTime<Utc>) -> Result<Vec<JobRow>, StoreError> {
+        let statement =
+            "select * from jobs where state <> 'finished' and (lease_until < ?1 or until_at < ?1) order by id";
+        let rows = sqlx::query(statement)
+            .bind(now.timestamp_millis())
+            .fetch_all(&self.readers)
+            .await
+            .map_err(sql("read the overdue jobs"))?;
+        rows.iter().map(JobRow::read).collect()
+    }
+}

@@ -1,0 +1,233 @@
+//! Runs: measuring one commit because of one trigger. Every change of state names the state it leaves.
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use sqlx::sqlite::SqliteRow;
+use sqlx::{QueryBuilder, Sqlite};
+
+use super::codec::{Columns, id_column, to_json};
+use super::error::sql;
+use super::{Outcome, Owed, Store, StoreError, Write};
+use crate::model::{BranchName, CommitSha, RepoName, RunId, RunPhase, RunState, Trigger};
+
+/// A run to be.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewRun {
+    /// Its repository.
+    pub repository: RepoName,
+    /// The commit to measure; recorded before (`record_commit`).
+    pub sha: CommitSha,
+    /// The branch it is measured on.
+    pub branch: BranchName,
+    /// Why.
+    pub trigger: Trigger,
+    /// What the outside is owed when it ends.
+    pub owed: Vec<Owed>,
+}
+
+/// A run as it stands.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct RunRow {
+    /// Its id.
+    pub id: RunId,
+    /// Its repository.
+    pub repository: RepoName,
+    /// The commit it measures.
+    pub sha: CommitSha,
+    /// The branch it is measured on.
+    pub branch: BranchName,
+    /// Why it exists.
+    pub trigger: Trigger,
+    /// How far it has come.
+    #[serde(flatten)]
+    pub state: RunState,
+    /// When it was accepted.
+    pub requested_at: DateTime<Utc>,
+    /// When its first job was claimed.
+    pub started_at: Option<DateTime<Utc>>,
+    /// When its jobs had ended, or it was given up.
+    pub finished_at: Option<DateTime<Utc>>,
+}
+
+/// A run with its jobs counted, for lists.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct RunSummary {
+    /// The run.
+    #[serde(flatten)]
+    pub run: RunRow,
+    /// How many jobs it has.
+    pub jobs: u32,
+    /// How many of them are finished.
+    pub finished_jobs: u32,
+}
+
+/// Which runs to list.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RunFilter {
+    /// Only of this repository.
+    pub repository: Option<RepoName>,
+    /// Only of this branch.
+    pub branch: Option<BranchName>,
+    /// Only in this state.
+    pub state: Option<RunPhase>,
+    /// Only those older than this run (the last of the page before).
+    pub before: Option<RunId>,
+}
+
+impl RunRow {
+    fn read(row: &SqliteRow) -> Result<Self, StoreError> {
+        let columns = Columns { table: "runs", row };
+        let state = match columns.noun::<RunPhase>("state")? {
+            RunPhase::Requested => RunState::Requested,
+            RunPhase::Queued => RunState::Queued,
+            RunPhase::Running => RunState::Running,
+            RunPhase::Measured => RunState::Measured,
+            RunPhase::Published => RunState::Published,
+            RunPhase::Failed => RunState::Failed(columns.json("failure")?),
+            RunPhase::Cancelled => RunState::Cancelled,
+            RunPhase::Superseded => RunState::Superseded,
+        };
+        Ok(Self {
+            id: columns.id("id")?,
+            repository: columns.noun("repository")?,
+            sha: columns.noun("sha")?,
+            branch: columns.noun("branch")?,
+            trigger: columns.json("trigger")?,
+            state,
+            requested_at: columns.instant("requested_at")?,
+            started_at: columns.maybe_instant("started_at")?,
+            finished_at: columns.maybe_instant("finished_at")?,
+        })
+    }
+}
+
+impl Write {
+    /// Writes down a requested run and gives it its id.
+    pub async fn insert_run(&mut self, run: &NewRun, now: DateTime<Utc>) -> Result<RunId, StoreError> {
+        let new_id: RunId = self.new_id(now).await?;
+        let statement = "insert into runs (id, repository, sha, branch, trigger, state, owed, requested_at)
+             values (?1, ?2, ?3, ?4, ?5, 'requested', ?6, ?7)";
+        sqlx::query(statement)
+            .bind(id_column(new_id))
+            .bind(run.repository.as_str())
+            .bind(run.sha.as_str())
+            .bind(run.branch.as_str())
+            .bind(to_json("runs.trigger", &run.trigger)?)
+            .bind(to_json("runs.owed", &run.owed)?)
+            .bind(now.timestamp_millis())
+            .execute(&mut *self.0)
+            .await
+            .map_err(sql(format!("insert a run of {}", run.sha.short())))?;
+        Ok(new_id)
+    }
+
+    /// Moves a run from one state to another, when it still is in the first.
+    pub async fn move_run(
+        &mut self,
+        run: RunId,
+        from: RunPhase,
+        to: RunState,
+        now: DateTime<Utc>,
+    ) -> Result<Outcome, StoreError> {
+        let phase = to.phase();
+        if !from.may_become(phase) {
+            return Err(StoreError::IllegalMove { what: "run", from: from.to_string(), to: phase.to_string() });
+        }
+        let failure = match to {
+            RunState::Failed(kind) => Some(to_json("runs.failure", &kind)?),
+            RunState::Requested
+            | RunState::Queued
+            | RunState::Running
+            | RunState::Measured
+            | RunState::Published
+            | RunState::Cancelled
+            | RunState::Superseded => None,
+        };
+        let statement = "update runs set state = ?3, failure = ?4,
+                 started_at = case ?3 when 'running' then ?5 else started_at end,
+                 finished_at = case when ?6 then coalesce(finished_at, ?5) else finished_at end
+             where id = ?1 and state = ?2";
+        let done = sqlx::query(statement)
+            .bind(id_column(run))
+            .bind(from.as_str())
+            .bind(phase.as_str())
+            .bind(failure)
+            .bind(now.timestamp_millis())
+            .bind(phase == RunPhase::Measured || phase.is_final())
+            .execute(&mut *self.0)
+            .await
+            .map_err(sql(format!("move run {run} to {phase}")))?;
+        Ok(Outcome::of(done.rows_affected()))
+    }
+
+    /// A run as this write sees it.
+    pub async fn run(&mut self, run: RunId) -> Result<Option<RunRow>, StoreError> {
+        let row = sqlx::query("select * from runs where id = ?1")
+            .bind(id_column(run))
+            .fetch_optional(&mut *self.0)
+            .await
+            .map_err(sql(format!("read run {run}")))?;
+        row.as_ref().map(RunRow::read).transpose()
+    }
+
+    /// What is owed to the outside when this run ends.
+    pub async fn owed_by_run(&mut self, run: RunId) -> Result<Vec<Owed>, StoreError> {
+        let row = sqlx::query("select owed from runs where id = ?1")
+            .bind(id_column(run))
+            .fetch_one(&mut *self.0)
+            .await
+            .map_err(sql(format!("read what run {run} owes")))?;
+        Columns { table: "runs", row: &row }.json("owed")
+    }
+}
+
+impl Store {
+    /// A run as it stands.
+    pub async fn run(&self, run: RunId) -> Result<Option<RunRow>, StoreError> {
+        let row = sqlx::query("select * from runs where id = ?1")
+            .bind(id_column(run))
+            .fetch_optional(&self.readers)
+            .await
+            .map_err(sql(format!("read run {run}")))?;
+        row.as_ref().map(RunRow::read).transpose()
+    }
+
+    /// The runs that something may still happen to, oldest first.
+    pub async fn open_runs(&self) -> Result<Vec<RunRow>, StoreError> {
+        let statement = "select * from runs where state in ('requested', 'queued', 'running', 'measured') order by id";
+        let rows = sqlx::query(statement).fetch_all(&self.readers).await.map_err(sql("read the open runs"))?;
+        rows.iter().map(RunRow::read).collect()
+    }
+
+    /// The newest runs that pass the filter, newest first, at most `limit`.
+    pub async fn list_runs(&self, limit: u32, filter: &RunFilter) -> Result<Vec<RunSummary>, StoreError> {
+        let mut query = QueryBuilder::<Sqlite>::new(
+            "select runs.*, (select count(*) from jobs where run_id = runs.id) as jobs,
+                 (select count(*) from jobs where run_id = runs.id and jobs.state = 'finished') as finished_jobs
+             from runs where true",
+        );
+        if let Some(repository) = &filter.repository {
+            query.push(" and repository = ").push_bind(repository.as_str());
+        }
+        if let Some(branch) = &filter.branch {
+            query.push(" and branch = ").push_bind(branch.as_str());
+        }
+        if let Some(state) = filter.state {
+            query.push(" and state = ").push_bind(state.as_str());
+        }
+        if let Some(before) = filter.before {
+            query.push(" and id < ").push_bind(id_column(before));
+        }
+        query.push(" order by id desc limit ").push_bind(limit);
+        let rows = query.build().fetch_all(&self.readers).await.map_err(sql("list the runs"))?;
+        let summary = |row: &SqliteRow| {
+            let columns = Columns { table: "runs", row };
+            Ok(RunSummary {
+                run: RunRow::read(row)?,
+                jobs: columns.number("jobs")?,
+                finished_jobs: columns.number("finished_jobs")?,
+            })
+        };
+        rows.iter().map(summary).collect()
+    }
+}

@@ -1,0 +1,139 @@
+//! Migrations on filled tables. Every migration N is applied to a database that stands at N - 1 and holds a row in
+//! each of its tables; a migration that is added needs its rows added here.
+
+use std::path::PathBuf;
+
+use sqlx::migrate::{Migration, MigrationType, Migrator};
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{AssertSqlSafe, Connection, SqlSafeStr, SqliteConnection};
+
+use super::*;
+
+/// One row for each table as it is after migration 1.
+const ROWS_1: &str = "
+    insert into id_clock values (1, 42);
+    insert into commits values ('o/r', '9816774803221e23e6f26178546c65c2466e2c90', null, 1700000000000);
+    insert into branch_commits values ('o/r', 'main', '9816774803221e23e6f26178546c65c2466e2c90', 7);
+    insert into runs values (1, 'o/r', '9816774803221e23e6f26178546c65c2466e2c90', 'main', '{\"kind\":\"manual\"}',
+        'running', null, '[]', 1700000000000, 1700000000001, null);
+    insert into jobs values (2, 1, 'cpu', 'Xeon', 1, 'm', '{}', 1, 3, 'running', null, null, 'host', 1,
+        1700000000002, 1700000000001, null, 1700000000000, null);
+    insert into attempts values (2, 1, 'host', 1700000000001, null, null, null, null, null);
+    insert into passes values (2, 1, 1, 'candidate', '9816774803221e23e6f26178546c65c2466e2c90', 'i:t', 'sha256:0',
+        '{}', 'docker run i', 1700000000001, null, null);
+    insert into points values (2, 1, 1, 'b', 'p', 'latency', 'base', 'ok', null);
+    insert into series values (3, 'o/r', 'cpu', 'Xeon', 1, 'm', 'b', 'base', 'p', 'latency', 'c', 's', 'lower',
+        'primary');
+    insert into measurements values (3, 1, 2, 1, 1, 'candidate', '9816774803221e23e6f26178546c65c2466e2c90', 1.5,
+        '[1.0,2.0]');
+    insert into outbox values (4, 1, 2, 'upload', 's3://b', '{}', 'owed', 0, 1700000000000, 1700000000000, null, null);
+    insert into images values ('sha256:1', 'i:t', 'sha256:0', 10, 1700000000000, 1700000000000);
+";
+
+/// The rows that a database at a version is filled with.
+fn rows_of(version: i64) -> &'static str {
+    match version {
+        1 => ROWS_1,
+        other => panic!("migration {other} has no rows to be tested on: add them here"),
+    }
+}
+
+fn up_to(version: i64) -> Migrator {
+    Migrator::with_migrations(migrations().iter().filter(|m| m.version <= version).cloned().collect())
+}
+
+async fn connect(path: &Path) -> SqliteConnection {
+    let options = SqliteConnectOptions::new().filename(path).create_if_missing(true).foreign_keys(true);
+    SqliteConnection::connect_with(&options).await.unwrap()
+}
+
+/// A database at `version` with a row in every table.
+async fn filled(dir: &Path, version: i64) -> (SqliteConnection, PathBuf) {
+    let path = dir.join(DATABASE_FILE);
+    let mut connection = connect(&path).await;
+    migrate(&mut connection, &path, &up_to(version)).await.unwrap();
+    sqlx::raw_sql(rows_of(version)).execute(&mut connection).await.unwrap();
+    assert!(counts(&mut connection).await.iter().all(|(_, rows)| *rows > 0), "every table holds a row");
+    (connection, path)
+}
+
+async fn counts(connection: &mut SqliteConnection) -> Vec<(String, i64)> {
+    let statement = "select name from sqlite_master where type = 'table' and name not like 'sqlite%' order by name";
+    let tables: Vec<String> = sqlx::query_scalar(statement).fetch_all(&mut *connection).await.unwrap();
+    let mut counted = Vec::new();
+    for table in tables.into_iter().filter(|table| table != "_sqlx_migrations") {
+        let statement = AssertSqlSafe(format!("select count(*) from {table}"));
+        let rows = sqlx::query_scalar(statement).fetch_one(&mut *connection).await.unwrap();
+        counted.push((table, rows));
+    }
+    counted
+}
+
+async fn assert_sound(connection: &mut SqliteConnection) {
+    let integrity: String = sqlx::query_scalar("pragma integrity_check").fetch_one(&mut *connection).await.unwrap();
+    assert_eq!(integrity, "ok");
+    let orphans = sqlx::query("pragma foreign_key_check").fetch_all(&mut *connection).await.unwrap();
+    assert!(orphans.is_empty(), "rows that point nowhere");
+}
+
+#[tokio::test]
+async fn every_migration_keeps_what_is_there() {
+    let latest = migrations().iter().map(|m| m.version).max().unwrap();
+    for version in 1..=latest {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut connection, path) = filled(dir.path(), version).await;
+        let before = counts(&mut connection).await;
+        migrate(&mut connection, &path, &up_to(version + 1)).await.unwrap();
+        migrate(&mut connection, &path, &migrations()).await.unwrap();
+        assert_sound(&mut connection).await;
+        let after = counts(&mut connection).await;
+        assert!(before.iter().all(|row| after.contains(row)), "{before:?} became {after:?}");
+        connection.close().await.unwrap();
+        // What the rows say is understood by the code of today.
+        let store = Store::open(dir.path()).await.unwrap();
+        let detail = store.run_detail(1.try_into().unwrap()).await.unwrap().unwrap();
+        assert_eq!(detail.jobs[0].attempts[0].passes[0].points.len(), 1);
+        assert_eq!(store.values_of_run(detail.run.id).await.unwrap()[0].passes, [[1.0, 2.0]]);
+        assert_eq!((store.pulled_images().await.unwrap().len(), detail.outbox.len()), (1, 1));
+        store.close().await;
+    }
+}
+
+#[tokio::test]
+async fn a_migration_that_fails_changes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut connection, path) = filled(dir.path(), 1).await;
+    let before = counts(&mut connection).await;
+    let broken = "create table half (id integer primary key) strict;
+        alter table images add column owner text not null;";
+    let next = Migration::new(2, "broken".into(), MigrationType::Simple, broken.into_sql_str(), false);
+    let both = Migrator::with_migrations(up_to(1).iter().cloned().chain([next]).collect());
+    let error = migrate(&mut connection, &path, &both).await.unwrap_err();
+    assert!(error.to_string().starts_with("failed to bring the tables of"), "{error}");
+    assert_eq!(counts(&mut connection).await, before);
+    migrate(&mut connection, &path, &migrations()).await.unwrap();
+    assert_sound(&mut connection).await;
+}
+
+#[tokio::test]
+async fn a_released_migration_is_never_edited() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut connection, path) = filled(dir.path(), 1).await;
+    let edited = Migration::new(1, "initial".into(), MigrationType::Simple, "select 1;".into_sql_str(), false);
+    let error = migrate(&mut connection, &path, &Migrator::with_migrations(vec![edited])).await.unwrap_err();
+    assert!(matches!(error, StoreError::Migration { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_full_disk_is_told_apart() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut connection, _) = filled(dir.path(), 1).await;
+    // As many pages as there are now: the next one finds no room, as on a full disk.
+    sqlx::query("pragma max_page_count = 1").execute(&mut connection).await.unwrap();
+    let many = "with recursive n(value) as (select 1 union all select value + 1 from n where value < 9999)
+        insert into commits select 'o/r', printf('%040x', value), null, 0 from n";
+    let refused = sqlx::query(many).execute(&mut connection).await.unwrap_err();
+    let error = sql("record commits")(refused);
+    assert!(matches!(error, StoreError::DiskFull { .. }), "{error:?}");
+    assert_sound(&mut connection).await;
+}
