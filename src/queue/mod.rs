@@ -1,1 +1,3 @@
-//! Placeholder until the stage lands.
+//! From a run to its jobs: what is measured where, and in which order.
+
+pub mod planner;

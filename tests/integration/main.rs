@@ -12,5 +12,6 @@
     reason = "a test that fails should fail at once and say where"
 )]
 
+mod golden_setup;
 mod layering;
 mod support;
