@@ -26,7 +26,7 @@ pub enum Source {
         /// Branch, tag, other ref or full commit id.
         reference: String,
         /// The folder in it that holds the platforms' folders; empty for the top.
-        path: String,
+        path: PathBuf,
     },
 }
 
@@ -91,13 +91,14 @@ impl Source {
 async fn read_git(
     url: &str,
     reference: &str,
-    path: &str,
+    path: &Path,
     platform: Platform,
     cache: &Path,
 ) -> Result<BenchmarkSet, SourceError> {
+    let path = path.to_string_lossy();
     check("url", url, url_fault(url))?;
     check("ref", reference, reference_fault(reference))?;
-    check("path", path, path_fault(path))?;
+    check("path", &path, path_fault(&path))?;
     let repository = open(url, cache).await?;
     let fetched = format!("refs/benchd/{:016x}", hash(reference));
     let refspec = format!("+{reference}:{fetched}");
@@ -156,7 +157,8 @@ fn reference_fault(reference: &str) -> Option<&'static str> {
 }
 
 fn path_fault(path: &str) -> Option<&'static str> {
-    let wrong = path.starts_with(['/', '-', ':']) || path.split('/').any(|part| part == "..");
+    let wrong =
+        path.starts_with(['/', '-', ':']) || path.split('/').any(|part| part == "..") || path.contains('\u{fffd}');
     wrong.then_some("a folder inside the repository is needed")
 }
 

@@ -12,6 +12,7 @@
     reason = "a test that fails should fail at once and say where"
 )]
 
+mod golden_device;
 mod golden_setup;
 mod layering;
 mod support;
