@@ -310,3 +310,6 @@ fn content(form: &Form, benchmarks: Vec<Value>) -> Value {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

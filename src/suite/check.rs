@@ -195,12 +195,9 @@ impl Findings {
                 (_, Some(_) | None) => {}
             }
         }
-        for key in PARAMETER_KEYS.iter().chain(known_keys(suite)).filter(|k| !k.ends_with("_list")) {
-            if let Some(value) = merged.get(*key).filter(|v| !v.is_object() && *key != "test_name").cloned() {
-                self.wrong_type(*key, "an object", &value);
-                merged.remove(*key);
-                merged.insert((*key).to_owned(), Value::Object(Map::new()));
-            }
+        let objects = |key: &str| key.ends_with("parameters") || key.ends_with("environment_variables");
+        for (key, value) in merged.iter().filter(|(key, value)| objects(key) && !value.is_object()) {
+            self.wrong_type(key, "an object", value);
         }
         merged
     }
@@ -211,9 +208,8 @@ impl Findings {
         suite: SuiteKind,
         merged: &'m Map<String, Value>,
     ) -> Option<(&'static str, &'m Map<String, Value>)> {
-        let there: Vec<_> =
-            PARAMETER_KEYS.into_iter().filter_map(|key| Some((key, merged.get(key)?.as_object()?))).collect();
-        let (section, map) = match there.as_slice() {
+        let there: Vec<_> = PARAMETER_KEYS.into_iter().filter_map(|key| Some((key, merged.get(key)?))).collect();
+        let (section, value) = match there.as_slice() {
             [] => {
                 self.add(ProblemKind::NoParameters);
                 return None;
@@ -234,6 +230,7 @@ impl Findings {
         } else if section != expected {
             self.add(ProblemKind::WrongParameters { suite: suite.to_string(), expected, found: section });
         }
+        let map = value.as_object()?;
         self.options(section, map, if section == "parameters" { &OFFLINE_OPTIONS } else { &[] });
         Some((section, map))
     }
@@ -326,8 +323,8 @@ impl Findings {
     }
 
     fn client(&mut self, server: &str, merged: &Map<String, Value>) {
-        let empty = Map::new();
-        let client = merged.get("client_parameters").and_then(Value::as_object).unwrap_or(&empty);
+        let empty = Value::Object(Map::new());
+        let Value::Object(client) = merged.get("client_parameters").unwrap_or(&empty) else { return };
         let model = client.get("model").and_then(Value::as_str);
         if model.map(str::trim) != Some(server) {
             let client = model.map_or_else(|| "missing".to_owned(), |m| format!("`{m}`"));

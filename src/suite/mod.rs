@@ -11,6 +11,8 @@ mod file;
 mod json_line;
 mod problem;
 mod source;
+#[cfg(test)]
+mod tests;
 
 pub use benchmark::{Benchmark, Load};
 pub use compilation::{CompilationConfig, InvalidCompilationConfig};

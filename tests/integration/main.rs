@@ -12,6 +12,8 @@
     reason = "a test that fails should fail at once and say where"
 )]
 
+mod benchmark_source;
+mod benchmarks;
 mod golden_device;
 mod golden_setup;
 mod layering;
