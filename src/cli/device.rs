@@ -35,7 +35,7 @@ pub async fn run(args: Args) -> CommandResult {
     let tools = Tools::in_folders(environment::search_path());
     let inventory = detect(&tools, args.platform, &overrides).await.map_err(|error| match error {
         DetectError::NoSuchDevice { .. } | DetectError::NoneChosen => Failure::usage(error),
-        DetectError::Tool(_) | DetectError::Missing { .. } | DetectError::Untold { .. } | DetectError::Name { .. } => {
+        DetectError::Tool(_) | DetectError::Missing { .. } | DetectError::Untold { .. } | DetectError::Name(_) => {
             Failure::infrastructure(error)
         }
     })?;

@@ -23,16 +23,16 @@ pub struct Args {
     platform: Platform,
 
     /// Models, separated by commas; upper or lower case [default: all]
-    #[arg(long, value_name = "A,B")]
-    models: Option<String>,
+    #[arg(long, value_delimiter = ',', value_name = "A,B")]
+    models: Vec<String>,
 
     /// Suites, separated by commas [default: serving,latency,startup,throughput]
     #[arg(long, value_delimiter = ',', value_name = "SUITES")]
-    suites: Option<Vec<SuiteKind>>,
+    suites: Vec<SuiteKind>,
 
     /// Variants, separated by commas [default: base,eager,inductor_graph_partition; on hpu base]
     #[arg(long, value_delimiter = ',', value_name = "VARIANTS")]
-    variants: Option<Vec<Variant>>,
+    variants: Vec<Variant>,
 
     /// Compilation configuration of the base variant, a JSON object
     #[arg(long, value_name = "JSON")]
@@ -72,7 +72,7 @@ pub async fn run(args: Args) -> CommandResult {
         }
     };
     let selection = Selection {
-        models: args.models.map(|list| list.split(',').map(str::to_owned).collect()),
+        models: args.models,
         suites: args.suites,
         variants: args.variants,
         compilation_config,

@@ -9,19 +9,45 @@ use serde_json::{Map, Value};
 use crate::model::{DeviceType, ExpectedPoint, Platform, SuiteKind, Target, Variant};
 use crate::suite::{Benchmark, BenchmarkFile, BenchmarkSet, CompilationConfig, Form, file_name, json_line};
 
-/// What of the benchmarks is wanted; the default is all of them.
+/// What of the benchmarks is wanted; an empty list means all.
 #[derive(Clone, Debug, Default)]
 pub struct Selection {
-    /// Models, compared trimmed and without regard to case; an empty list is none.
-    pub models: Option<Vec<String>>,
+    /// Models, compared trimmed and without regard to case.
+    pub models: Vec<String>,
     /// Suites.
-    pub suites: Option<Vec<SuiteKind>>,
-    /// Variants, taken at their word on every platform; without a list, all that [`Platform::has_variants`] allows.
-    pub variants: Option<Vec<Variant>>,
+    pub suites: Vec<SuiteKind>,
+    /// Variants, taken at their word on every platform; all means those that [`Platform::has_variants`] allows.
+    pub variants: Vec<Variant>,
     /// Compilation configuration of base; variants have their own.
     pub compilation_config: Option<CompilationConfig>,
-    /// The suite's variables `SERVING_JSON`, `LATENCY_JSON`, `STARTUP_JSON`, `THROUGHPUT_JSON`: other file names.
+    /// Files that the suite is told to read instead of its usual ones: see [`told_file_names`].
     pub file_names: BTreeMap<SuiteKind, String>,
+}
+
+/// The variable of a suite's container names no file in the suite's folder.
+#[derive(Debug, thiserror::Error)]
+#[error("{variable} is `{value}`: a bare file name is needed, one that the benchmark folder has")]
+pub struct InvalidFileName {
+    variable: String,
+    value: String,
+}
+
+/// The files that the suite is told to read by the variables `SERVING_JSON`, `LATENCY_JSON`, `STARTUP_JSON` and
+/// `THROUGHPUT_JSON` of its container.
+///
+/// # Errors
+/// When one of them is not a bare file name.
+pub fn told_file_names(env: &BTreeMap<String, String>) -> Result<BTreeMap<SuiteKind, String>, InvalidFileName> {
+    let mut names = BTreeMap::new();
+    for suite in SuiteKind::ALL {
+        let variable = format!("{}_JSON", suite.as_str().to_uppercase());
+        let Some(value) = env.get(&variable).filter(|value| !value.is_empty()) else { continue };
+        if value.contains(['/', '\0']) || value.starts_with('.') {
+            return Err(InvalidFileName { variable, value: value.clone() });
+        }
+        names.insert(suite, value.clone());
+    }
+    Ok(names)
 }
 
 /// The host that a plan is for, as far as it is known.
@@ -173,9 +199,9 @@ impl Plan {
 
 /// Which variants of a benchmark are measured where nothing is said: all, but base alone on Gaudi, which is lazy.
 fn variants(selection: &Selection, platform: Platform) -> Vec<Variant> {
-    let wanted = |v: &Variant| match &selection.variants {
-        Some(list) => list.contains(v),
-        None => platform.has_variants() || *v == Variant::Base,
+    let wanted = |v: &Variant| match selection.variants.as_slice() {
+        [] => platform.has_variants() || *v == Variant::Base,
+        list => list.contains(v),
     };
     Variant::ALL.into_iter().filter(wanted).collect()
 }
@@ -197,11 +223,9 @@ pub fn plan(set: &BenchmarkSet, selection: &Selection, host: &Host) -> Plan {
     planner.finish()
 }
 
-/// The wanted models as keys; a list that holds nothing but blanks wants all of them, as none does.
-fn wanted_models(selection: &Selection) -> Option<BTreeSet<String>> {
-    let keys = selection.models.iter().flatten().map(|model| model.trim().to_lowercase());
-    let wanted: BTreeSet<_> = keys.filter(|key| !key.is_empty()).collect();
-    (!wanted.is_empty()).then_some(wanted)
+/// The wanted models as keys.
+fn wanted_models(selection: &Selection) -> BTreeSet<String> {
+    selection.models.iter().map(|model| model.trim().to_lowercase()).filter(|key| !key.is_empty()).collect()
 }
 
 #[derive(Default)]
@@ -215,7 +239,7 @@ struct Planner<'a> {
     set: &'a BenchmarkSet,
     selection: &'a Selection,
     host: &'a Host,
-    models: Option<BTreeSet<String>>,
+    models: BTreeSet<String>,
     jobs: BTreeMap<(String, u32), Draft>,
     skipped: Vec<Skipped>,
     files: Vec<SuiteFile>,
@@ -258,10 +282,10 @@ impl Planner<'_> {
     }
 
     fn reason_to_skip(&self, benchmark: &Benchmark) -> Option<SkipReason> {
-        if self.models.as_ref().is_some_and(|models| !models.contains(&benchmark.model_key())) {
+        if !self.models.is_empty() && !self.models.contains(&benchmark.model_key()) {
             return Some(SkipReason::Model);
         }
-        if self.selection.suites.as_ref().is_some_and(|suites| !suites.contains(&benchmark.suite)) {
+        if !self.selection.suites.is_empty() && !self.selection.suites.contains(&benchmark.suite) {
             return Some(SkipReason::Suite(benchmark.suite));
         }
         let (platform, needs) = (self.set.platform, benchmark.devices);
@@ -280,7 +304,7 @@ impl Planner<'_> {
         let platform = self.set.platform;
         let has_model =
             |wanted: &&String| !self.set.files.iter().flat_map(|f| &f.benchmarks).any(|b| b.model_key() == **wanted);
-        let unknown_models = self.models.iter().flatten().filter(has_model).cloned().collect();
+        let unknown_models = self.models.iter().filter(has_model).cloned().collect();
         let names: BTreeMap<_, _> = SuiteKind::ALL.into_iter().map(|suite| (suite, self.name_read(suite))).collect();
         let jobs = self.jobs.into_iter().map(|((model, count), mut draft)| PlannedJob {
             target: Needs { platform, device_type: self.host.device_type.clone(), count },

@@ -84,8 +84,9 @@ impl BenchmarkSet {
 pub fn read_platform(dir: &Path, platform: Platform) -> Result<BenchmarkSet, ReadError> {
     let folder = dir.join(platform.as_str());
     let raw = if folder.is_dir() { json_files(&folder)? } else { json_files(dir)? };
-    let foreign =
-        !folder.is_dir() && folder_platform(dir, &raw).is_some_and(|own| own.file_suffix() != platform.file_suffix());
+    let foreign = !folder.is_dir()
+        && (named_platform(dir).is_some_and(|named| named != platform)
+            || folder_platform(dir, &raw).is_some_and(|own| own.file_suffix() != platform.file_suffix()));
     if raw.is_empty() || foreign {
         return Err(ReadError::NoPlatform { place: dir.display().to_string(), platform });
     }
@@ -118,8 +119,7 @@ pub fn read_all(dir: &Path) -> Result<Vec<BenchmarkSet>, ReadError> {
 
 /// Whose folder this is: by its name, otherwise by its files' suffixes. CUDA and ROCm have the same file names.
 fn folder_platform(dir: &Path, files: &[RawFile]) -> Option<Platform> {
-    let name = dir.canonicalize().ok().and_then(|d| Some(d.file_name()?.to_string_lossy().into_owned()));
-    if let Some(platform) = name.and_then(|n| n.parse().ok()) {
+    if let Some(platform) = named_platform(dir) {
         return Some(platform);
     }
     let suffixed = |p: &Platform| {
@@ -127,6 +127,10 @@ fn folder_platform(dir: &Path, files: &[RawFile]) -> Option<Platform> {
         files.iter().any(|(name, _)| name.ends_with(&ending))
     };
     Platform::ALL.into_iter().rev().find(suffixed).or_else(|| (!files.is_empty()).then_some(Platform::Cuda))
+}
+
+fn named_platform(dir: &Path) -> Option<Platform> {
+    dir.canonicalize().ok()?.file_name()?.to_string_lossy().parse().ok()
 }
 
 fn json_files(dir: &Path) -> Result<Vec<RawFile>, ReadError> {

@@ -410,6 +410,7 @@ fn a_directory_is_one_platform_or_all() {
     assert!(error.contains("holds no benchmark files for hpu"), "{error}");
     fs::create_dir(dir.path().join("rocm")).unwrap();
     fs::write(dir.path().join("rocm/latency-tests.json"), "[").unwrap();
+    assert!(read_platform(&dir.path().join("rocm"), Platform::Cuda).is_err());
     let sets = read_all(dir.path()).unwrap();
     assert_eq!(sets.iter().map(|s| s.platform).collect::<Vec<_>>(), [Platform::Rocm, Platform::Cpu]);
     assert_eq!(sets[0].problems[0].to_string(), "rocm/latency-tests.json:1:1: bad JSON: EOF while parsing a list");

@@ -138,3 +138,23 @@ fn no_benchmark_is_lost_because_its_model_is_not_served() {
         assert!(points.iter().any(|point| point["benchmark"] == benchmark), "{platform}: {benchmark}");
     }
 }
+
+/// The real suite ran these files once: every point that it wrote down a command for was planned, and no other.
+#[test]
+fn the_points_are_those_that_the_suite_runs() {
+    let (Some(configuration), Some(run_1)) =
+        (crate::support::shared("vllm/suite-configuration"), crate::support::shared("vllm/run-1"))
+    else {
+        return;
+    };
+    let configuration = configuration.display().to_string();
+    let args = ["plan", "--benchmarks", &configuration, "--platform", "cpu", "--variants", "base", "--json"];
+    let plan: Value = serde_json::from_str(&run(&args).1).unwrap();
+    let points = plan["jobs"][0]["points"].as_array().unwrap().iter();
+    let mut planned: Vec<_> = points.map(|point| point["point"].as_str().unwrap().to_owned()).collect();
+    let names = fs::read_dir(run_1).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
+    let mut ran: Vec<_> = names.filter_map(|name| Some(name.strip_suffix(".commands")?.to_owned())).collect();
+    planned.sort();
+    ran.sort();
+    assert_eq!(planned, ran);
+}

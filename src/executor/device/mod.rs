@@ -72,7 +72,7 @@ const ADVICE: &str = "mend it, or say what this host has: execution.platform, ex
 pub enum DetectError {
     /// A tool is there and fails: never taken for "no such device".
     #[error("{0}; {ADVICE}")]
-    Tool(#[from] ToolError),
+    Tool(ToolError),
     /// A tool that is needed on this platform is not there.
     #[error("`{tool}`, which names the {platform} devices, is not on PATH; {ADVICE}")]
     Missing {
@@ -90,12 +90,8 @@ pub enum DetectError {
         what: &'static str,
     },
     /// A tool answered with a name that cannot be one.
-    #[error("{name}; {ADVICE}")]
-    Name {
-        /// What is wrong.
-        #[from]
-        name: InvalidDeviceType,
-    },
+    #[error("{0}; {ADVICE}")]
+    Name(InvalidDeviceType),
     /// Devices were chosen that are not there.
     #[error("device {index} was chosen, this host has {has} (from 0)")]
     NoSuchDevice {
@@ -107,6 +103,18 @@ pub enum DetectError {
     /// No device is left.
     #[error("no device was chosen: give at least one number, or leave the choice out")]
     NoneChosen,
+}
+
+impl From<ToolError> for DetectError {
+    fn from(error: ToolError) -> Self {
+        Self::Tool(error)
+    }
+}
+
+impl From<InvalidDeviceType> for DetectError {
+    fn from(error: InvalidDeviceType) -> Self {
+        Self::Name(error)
+    }
 }
 
 /// What is known of the devices.
@@ -233,14 +241,14 @@ async fn nvidia(tools: &Tools) -> Result<Probe, DetectError> {
     }
     let mut warnings = Vec::new();
     let query = ["--query-gpu=index,name,uuid,memory.total,driver_version", "--format=csv,noheader"];
-    let mut found = match needed(tools, cuda, smi, &query).await {
-        Ok(listing) => parse::nvidia(&listing),
+    let listing = match needed(tools, cuda, smi, &query).await {
+        Ok(listing) => listing,
         Err(error) => {
             warnings.push(format!("details of the GPUs are not known: {error}"));
-            let listing = needed(tools, cuda, smi, &["--list-gpus"]).await?;
-            parse::nvidia(&listing)
+            needed(tools, cuda, smi, &["--list-gpus"]).await.unwrap_or_default()
         }
     };
+    let mut found = parse::nvidia(&listing);
     if found.devices.is_empty() {
         warnings.push("nvidia-smi does not list its GPUs: taken for one".to_owned());
         found.devices.push(Device { index: 0, name: name.to_owned(), uuid: None, memory_bytes: None });

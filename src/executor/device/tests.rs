@@ -91,6 +91,11 @@ async fn half_an_answer_is_a_warning_and_none_an_error() {
         "the devices differ (NVIDIA A10, NVIDIA A100-SXM4-40GB); results are named by NVIDIA A100-SXM4-40GB"
     );
 
+    let name_only = r#"[ "$1" = -i ] && echo "NVIDIA H200" || exit 2"#;
+    let inventory = Standins::new(&[("nvidia-smi", name_only)]).detect(&DevicesConfig::default()).await.unwrap();
+    assert_eq!((inventory.count, inventory.devices[0].name.as_str()), (1, "NVIDIA H200"));
+    assert_eq!(inventory.warnings[1], "nvidia-smi does not list its GPUs: taken for one");
+
     for (tool, script, said) in [
         ("nvidia-smi", "echo '[GPU requires reset]'", "`nvidia-smi` does not tell the name of GPU 0; "),
         ("rocm-smi", "exit 0", "`rocminfo`, which names the rocm devices, is not on PATH; "),

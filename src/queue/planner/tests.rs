@@ -32,7 +32,7 @@ fn serving(name: &str, model: &str, tensor: u32) -> Value {
 }
 
 fn base() -> Selection {
-    Selection { variants: Some(vec![Variant::Base]), ..Selection::default() }
+    Selection { variants: vec![Variant::Base], ..Selection::default() }
 }
 
 fn points(job: &PlannedJob) -> Vec<&str> {
@@ -114,7 +114,7 @@ fn variants_are_all_of_the_platform_unless_they_are_listed() {
     assert_eq!(benchmarks(Platform::Cpu, &Selection::default()), all);
     assert_eq!(benchmarks(Platform::Hpu, &Selection::default()), all[..1]);
     // A list is taken at its word, in the order of the suite files.
-    let listed = Selection { variants: Some(vec![Variant::Eager, Variant::Base]), ..Selection::default() };
+    let listed = Selection { variants: vec![Variant::Eager, Variant::Base], ..Selection::default() };
     assert_eq!(benchmarks(Platform::Hpu, &listed), all[..2]);
 }
 
@@ -125,7 +125,7 @@ fn models_and_suites_are_chosen() {
         ("serving-tests.json", json!([serving("a", "m/A", 1)])),
     ];
     let set = set_of(Platform::Cuda, &files);
-    let models = |list: &[&str]| Selection { models: Some(list.iter().map(|m| (*m).to_owned()).collect()), ..base() };
+    let models = |list: &[&str]| Selection { models: list.iter().map(|m| (*m).to_owned()).collect(), ..base() };
     assert_eq!(plan(&set, &models(&[" M/a ", "m/x"]), &Host::default()).unknown_models, ["m/x"]);
     assert_eq!(plan(&set, &models(&[" M/a "]), &Host::default()).point_count(), 7);
     assert_eq!(plan(&set, &models(&["", " "]), &Host::default()).point_count(), 7);
@@ -134,7 +134,7 @@ fn models_and_suites_are_chosen() {
         (none.point_count(), none.files.len(), none.skipped[0].reason.to_string().as_str()),
         (0, 0, "model not selected")
     );
-    let suites = Selection { suites: Some(vec![SuiteKind::Latency]), ..base() };
+    let suites = Selection { suites: vec![SuiteKind::Latency], ..base() };
     let latency_only = plan(&set, &suites, &Host::default());
     assert_eq!((latency_only.point_count(), latency_only.files.len()), (1, 1));
     assert_eq!(latency_only.skipped[0].reason.to_string(), "suite serving not selected");
@@ -153,7 +153,13 @@ fn the_suite_may_be_told_to_read_another_file() {
         plain.skipped[0].reason.to_string(),
         "the suite reads serving-tests-cpu.json, not serving-tests-cpu-snc2.json"
     );
-    let file_names = BTreeMap::from([(SuiteKind::Serving, "serving-tests-cpu-snc2.json".to_owned())]);
+    let env = |name: &str| BTreeMap::from([("SERVING_JSON".to_owned(), name.to_owned())]);
+    let wrong = told_file_names(&env("../../etc/x.json")).unwrap_err().to_string();
+    assert_eq!(
+        wrong,
+        "SERVING_JSON is `../../etc/x.json`: a bare file name is needed, one that the benchmark folder has"
+    );
+    let file_names = told_file_names(&env("serving-tests-cpu-snc2.json")).unwrap();
     let host = Host { devices: Some(1), ..Host::default() };
     let told = plan(&set, &Selection { file_names: file_names.clone(), ..base() }, &Host::default());
     assert_eq!(told.jobs[0].suite_files[0].name, "serving-tests-cpu-snc2.json");
