@@ -418,3 +418,14 @@ fn a_directory_is_one_platform_or_all() {
     assert!(missing.starts_with("failed to read the benchmark directory "), "{missing}");
     assert_eq!(file_name(SuiteKind::Startup, Platform::Arm64Cpu), "startup-tests-arm64-cpu.json");
 }
+
+#[test]
+fn a_file_that_ends_early_is_one_fault() {
+    let text = format!("[{SERVING}, {LATENCY}]");
+    for end in 0..text.len() {
+        let set = set_of("serving-tests.json", &text.as_bytes()[..end]);
+        assert!(set.is_empty(), "{end}");
+        assert_eq!(set.problems.len(), 1, "{end}");
+        assert!(set.problems[0].to_string().contains(": bad JSON: EOF while parsing"), "{}", set.problems[0]);
+    }
+}
