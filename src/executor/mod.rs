@@ -1,3 +1,4 @@
 //! Runs a job's containers on the Docker Engine. No other module talks to Docker.
 
+pub mod device;
 pub mod docker;

@@ -2,6 +2,7 @@
 //! of the store; whoever executes jobs has no other door to them.
 
 mod claim;
+pub mod planner;
 mod settle;
 
 use std::time::Duration;

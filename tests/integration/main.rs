@@ -12,8 +12,12 @@
     reason = "a test that fails should fail at once and say where"
 )]
 
+mod benchmark_source;
+mod benchmarks;
 mod broken_configs;
 mod configuration;
+mod golden_device;
+mod golden_setup;
 mod layering;
 mod store;
 mod support;
