@@ -83,7 +83,15 @@ mod tests {
     #[test]
     fn options_flags_and_metadata_are_read() {
         let args = Arguments::parse(&[
-            "--max_concurrency", "4", "--enforce-eager", "--request-rate", "inf", "--metadata", "a=1", "b=", "--seed=7",
+            "--max_concurrency",
+            "4",
+            "--enforce-eager",
+            "--request-rate",
+            "inf",
+            "--metadata",
+            "a=1",
+            "b=",
+            "--seed=7",
         ]);
         assert_eq!(args.number("max-concurrency", 0).unwrap(), 4);
         assert_eq!(args.number("num-prompts", 9).unwrap(), 9);

@@ -41,10 +41,8 @@ fn part_of_name(part: &str) -> String {
 }
 
 fn record(args: &Arguments, bench: &str, (name, values): &Metric<'_>, extra: &Value) -> Value {
-    let mut echo = Map::from_iter([
-        ("subparser".to_owned(), Value::from("bench")),
-        ("bench_type".to_owned(), Value::from(bench)),
-    ]);
+    let mut echo =
+        Map::from_iter([("subparser".to_owned(), Value::from("bench")), ("bench_type".to_owned(), Value::from(bench))]);
     echo.extend(args.echo());
     echo.remove("metadata");
     let mut about = Map::from_iter([("args".to_owned(), Value::Null)]);
@@ -75,7 +73,11 @@ mod tests {
     #[test]
     fn a_record_names_benchmark_model_and_metric() {
         let args = Arguments::parse(&[
-            "--model", "sample/small", "--metadata", "tensor_parallel_size=1", "optimization_level=",
+            "--model",
+            "sample/small",
+            "--metadata",
+            "tensor_parallel_size=1",
+            "optimization_level=",
         ]);
         let record = record(&args, "serve", &("latency", vec![1.5]), &json!({"n": 1}));
         assert_eq!(

@@ -77,7 +77,11 @@ fn benchmarks(file: Value) -> Result<Vec<Map<String, Value>>> {
         .map(|entry| {
             let mut whole = defaults.clone();
             overlay(&mut whole, entry);
-            if let Value::Object(benchmark) = whole { Ok(benchmark) } else { Err("a benchmark is not an object".into()) }
+            if let Value::Object(benchmark) = whole {
+                Ok(benchmark)
+            } else {
+                Err("a benchmark is not an object".into())
+            }
         })
         .collect()
 }

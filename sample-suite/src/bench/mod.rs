@@ -11,5 +11,8 @@ use crate::stats::percentile;
 
 /// The percentiles vLLM reports for times.
 fn percentiles(values: &[f64]) -> Map<String, Value> {
-    [10, 25, 50, 75, 90, 99].map(|percent| (percent.to_string(), percentile(values, percent.into()).into())).into_iter().collect()
+    [10, 25, 50, 75, 90, 99]
+        .map(|percent| (percent.to_string(), percentile(values, percent.into()).into()))
+        .into_iter()
+        .collect()
 }

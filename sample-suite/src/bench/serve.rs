@@ -34,7 +34,9 @@ pub fn run(args: &Arguments) -> Result<()> {
     }
 
     let mut result = load.describe(args, duration, &answers, failures.len());
-    result.extend(metrics.iter().map(|(name, values)| ((*name).to_owned(), values.clone().into_iter().sum::<f64>().into())));
+    result.extend(
+        metrics.iter().map(|(name, values)| ((*name).to_owned(), values.clone().into_iter().sum::<f64>().into())),
+    );
     let file = Path::new(args.text("result-dir").unwrap_or(".")).join(args.required("result-filename")?);
     let result = Value::from(result);
     write_native(&file, &result)?;

@@ -101,9 +101,10 @@ fn start_once(args: &Arguments, cache: &Path) -> Result<Start> {
     };
     let _ = server.kill();
     let lines = server.stdout.take().map(|out| BufReader::new(out).lines().map_while(std::result::Result::ok));
-    let compilation = lines.into_iter().flatten().find_map(|line| {
-        line.strip_prefix("Compilation took ")?.strip_suffix(" s")?.parse().ok()
-    });
+    let compilation = lines
+        .into_iter()
+        .flatten()
+        .find_map(|line| line.strip_prefix("Compilation took ")?.strip_suffix(" s")?.parse().ok());
     let _ = server.wait();
     Ok(Start { startup: startup?, compilation: compilation.ok_or("the server did not say how long it compiled")? })
 }
