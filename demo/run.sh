@@ -15,18 +15,17 @@ export BENCHD_TEST_DIR=/tmp/benchd-demo BENCHD_TEST_REGISTRY=$registry
 export AWS_ACCESS_KEY_ID=local AWS_SECRET_ACCESS_KEY=local-secret AWS_REGION=us-east-1
 # Not a secret, but treated like one: vLLM's suite wants such a token and prints it.
 export DEMO_HF_TOKEN=hf_demoTokenThatMustNotAppear
-images=()
 s3_pid=
 
 title() { printf '\n\033[1m== %s\033[0m\n' "$*"; }
 show() { printf '\033[2m$ %s\033[0m\n' "$*"; "$@"; }
 
 clean_up() {
-  local status=$? image id
+  local status=$?
   trap - EXIT INT TERM
   [ -z "$s3_pid" ] || kill "$s3_pid" 2>/dev/null || :
   if [ "${DEMO_KEEP:-}" = 1 ]; then
-    echo "Kept: $folder, images and the registry $registry. To remove: demo/run.sh clean"
+    echo "Kept: $folder, the images and the registry $registry. To remove: demo/run.sh clean"
     exit "$status"
   fi
   remove_all
@@ -46,18 +45,18 @@ remove_all() {
   rm -rf "$folder" "$BENCHD_TEST_DIR"
 }
 
-# Makes a commit of the sample project whose cost is $1 percent, with message $2; prints its id.
+# Makes a commit of the sample project whose cost is $1 percent, with message $2; prints its id, which is always the
+# same because the dates are given.
 commit() {
   echo "$1" >"$folder/checkout/sample-cost"
   git -C "$folder/checkout" add sample-cost
-  git -C "$folder/checkout" commit --quiet --message "$2"
+  git -C "$folder/checkout" commit --quiet --date "$GIT_COMMITTER_DATE" --message "$2"
   git -C "$folder/checkout" rev-parse HEAD
 }
 
 # Builds the image of commit $1 (cost $2 percent) and pushes it as the project's CI would; benchd has to pull it.
 publish_image() {
   local image=$repository:$1$suffix
-  images+=("$image")
   demo/image/build.sh "$image" "$2" --label "org.opencontainers.image.revision=$1"
   docker push --quiet "$image"
   docker rmi "$image" >/dev/null
@@ -126,3 +125,4 @@ if grep -rqF "$DEMO_HF_TOKEN" "$folder/state" "$folder/bucket"; then
   exit 1
 fi
 echo "The suite printed its token in clear; what benchd kept and sent holds it nowhere."
+[ "${DEMO_KEEP:-}" = 1 ] || echo "All of it is removed now; DEMO_KEEP=1 make demo keeps it."

@@ -94,6 +94,8 @@ impl Completion {
             state = engine.next_token(state);
             let text = format!(" {:04x}", state & 0xffff);
             http::send_event(stream, &json!({"choices": [{"index": 0, "text": text}]}).to_string())?;
+            // Requests take turns token by token, as in an engine that batches them.
+            thread::yield_now();
         }
         http::send_event(stream, "[DONE]")?;
         http::end_events(stream)

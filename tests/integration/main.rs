@@ -15,5 +15,6 @@
 mod broken_configs;
 mod configuration;
 mod layering;
+mod sample_suite;
 mod store;
 mod support;
