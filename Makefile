@@ -22,7 +22,7 @@ test-fast: ## The tests that need neither an engine nor root
 lint: ## Formatting, clippy, documentation, scripts, unused and refused dependencies
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
-	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --document-private-items --quiet
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --quiet
 	@set -e; for script in $$(git ls-files '*.sh' .ci/run); do bash -n $$script; done
 	@if command -v shellcheck >/dev/null; then shellcheck --severity=warning $$(git ls-files '*.sh' .ci/run); \
 	  else echo "lint: not installed, skipped: apt-get install shellcheck"; fi
