@@ -5,7 +5,7 @@
 
 mod args;
 mod bench;
-mod engine;
+mod generator;
 mod http;
 mod record;
 mod serve;

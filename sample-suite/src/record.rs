@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use crate::Result;
 use crate::args::Arguments;
-use crate::engine::Mode;
+use crate::generator::Mode;
 
 /// One metric: its name and values.
 pub type Metric<'a> = (&'a str, Vec<f64>);

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::Result;
 use crate::args::Arguments;
-use crate::engine::Engine;
+use crate::generator::Generator;
 use crate::http::{self, Request};
 
 /// The most tokens one request may ask for.
@@ -17,18 +17,18 @@ const TOKEN_LIMIT: u64 = 4096;
 
 /// Loads `model` and serves it until the process is ended.
 pub fn run(model: &str, args: &Arguments) -> Result<()> {
-    let engine = Engine::load(model, args)?;
-    println!("Compilation took {:.6} s", engine.compilation.as_secs_f64());
+    let generator = Generator::load(model, args)?;
+    println!("Compilation took {:.6} s", generator.compilation.as_secs_f64());
     let port: u16 = args.number("port", 8000)?;
     let listener = TcpListener::bind(("127.0.0.1", port)).map_err(|e| format!("failed to listen on {port}: {e}"))?;
     info(format_args!("Started server process [\x1b[36m{}\x1b[0m]", std::process::id()));
     info(format_args!("Application startup complete."));
-    let engine = Arc::new(engine);
+    let generator = Arc::new(generator);
     for stream in listener.incoming().flatten() {
-        let engine = Arc::clone(&engine);
+        let generator = Arc::clone(&generator);
         thread::spawn(move || {
             // A client that went away is its own affair.
-            let _ = answer(&engine, &stream);
+            let _ = answer(&generator, &stream);
         });
     }
     Ok(())
@@ -40,7 +40,7 @@ fn info(message: std::fmt::Arguments<'_>) {
     let _ = writeln!(out, "\x1b[32mINFO\x1b[0m:     {message}").and_then(|()| out.flush());
 }
 
-fn answer(engine: &Engine, stream: &TcpStream) -> Result<(), String> {
+fn answer(generator: &Generator, stream: &TcpStream) -> Result<(), String> {
     let request = Request::read(stream)?;
     let failed = |error: std::io::Error| error.to_string();
     let peer = stream.peer_addr().map_err(failed)?;
@@ -48,11 +48,11 @@ fn answer(engine: &Engine, stream: &TcpStream) -> Result<(), String> {
     match (request.method.as_str(), request.path.as_str()) {
         ("GET", "/health") => http::answer(stream, "200 OK", "").map_err(failed),
         ("GET", "/v1/models") => {
-            let models = json!({"object": "list", "data": [{"id": engine.model, "object": "model"}]});
+            let models = json!({"object": "list", "data": [{"id": generator.model, "object": "model"}]});
             http::answer(stream, "200 OK", &models.to_string()).map_err(failed)
         }
-        ("POST", "/v1/completions") => match Completion::read(&request.body, &engine.model) {
-            Ok(completion) => completion.stream(engine, stream).map_err(failed),
+        ("POST", "/v1/completions") => match Completion::read(&request.body, &generator.model) {
+            Ok(completion) => completion.stream(generator, stream).map_err(failed),
             Err(message) => {
                 let error = json!({"error": {"message": message, "code": 400}});
                 http::answer(stream, "400 Bad Request", &error.to_string()).map_err(failed)
@@ -87,11 +87,11 @@ impl Completion {
         Ok(Self { prompt_tokens, max_tokens })
     }
 
-    fn stream(&self, engine: &Engine, stream: &TcpStream) -> std::io::Result<()> {
+    fn stream(&self, generator: &Generator, stream: &TcpStream) -> std::io::Result<()> {
         http::begin_events(stream)?;
-        let mut state = engine.read_prompt(self.prompt_tokens);
+        let mut state = generator.read_prompt(self.prompt_tokens);
         for _ in 0..self.max_tokens {
-            state = engine.next_token(state);
+            state = generator.next_token(state);
             let text = format!(" {:04x}", state & 0xffff);
             http::send_event(stream, &json!({"choices": [{"index": 0, "text": text}]}).to_string())?;
             // Requests take turns token by token, as in an engine that batches them.

@@ -14,6 +14,7 @@
 
 mod broken_configs;
 mod configuration;
+mod documents;
 mod layering;
 mod sample_suite;
 mod store;

@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use super::percentiles;
 use crate::Result;
 use crate::args::Arguments;
-use crate::engine::cache_folder;
+use crate::generator::cache_folder;
 use crate::http;
 use crate::record::{write_native, write_records};
 use crate::stats::mean;

@@ -9,12 +9,12 @@ use serde_json::json;
 
 use crate::Result;
 use crate::args::Arguments;
-use crate::engine::Engine;
+use crate::generator::Generator;
 use crate::record::{write_native, write_records};
 
 /// Runs the benchmark.
 pub fn run(args: &Arguments) -> Result<()> {
-    let engine = Engine::load(args.required("model")?, args)?;
+    let generator = Generator::load(args.required("model")?, args)?;
     let prompts: usize = args.number("num-prompts", 1000)?;
     let (input, output): (usize, usize) = (args.number("input-len", 32)?, args.number("output-len", 32)?);
     let taken = AtomicUsize::new(0);
@@ -23,7 +23,7 @@ pub fn run(args: &Arguments) -> Result<()> {
         for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
             scope.spawn(|| {
                 while taken.fetch_add(1, Ordering::Relaxed) < prompts {
-                    (0..output).fold(engine.read_prompt(input), |state, _| engine.next_token(state));
+                    (0..output).fold(generator.read_prompt(input), |state, _| generator.next_token(state));
                 }
             });
         }
@@ -36,7 +36,7 @@ pub fn run(args: &Arguments) -> Result<()> {
     write_native(
         file,
         &json!({
-            "model_id": engine.model, "elapsed_time": elapsed, "num_requests": prompts, "total_num_tokens": tokens,
+            "model_id": generator.model, "elapsed_time": elapsed, "num_requests": prompts, "total_num_tokens": tokens,
             "requests_per_second": requests_rate, "tokens_per_second": tokens_rate,
         }),
     )?;

@@ -22,7 +22,7 @@ const COST_FILE: &str = "/etc/sample-cost";
 
 /// A model that is loaded.
 #[derive(Clone, Debug)]
-pub struct Engine {
+pub struct Generator {
     /// The model's name.
     pub model: String,
     /// How long compiling took; zero when it was told to run eagerly.
@@ -55,7 +55,7 @@ impl Mode {
     }
 }
 
-impl Engine {
+impl Generator {
     /// Loads and compiles `model`; the compiled form is kept in `$VLLM_CACHE_ROOT` for the next start.
     pub fn load(model: &str, args: &Arguments) -> Result<Self> {
         let layers = match model {
@@ -137,14 +137,14 @@ mod tests {
 
     #[test]
     fn an_unknown_model_is_refused() {
-        assert!(Engine::load("sample/none", &Arguments::default()).unwrap_err().contains("sample/none"));
+        assert!(Generator::load("sample/none", &Arguments::default()).unwrap_err().contains("sample/none"));
     }
 
     #[test]
     fn tokens_follow_from_the_prompt_alone() {
-        let engine = Engine { model: "sample/small".into(), compilation: Duration::ZERO, rounds: 10 };
-        let first = engine.next_token(engine.read_prompt(5));
-        assert_eq!(first, engine.next_token(engine.read_prompt(5)));
-        assert_ne!(first, engine.next_token(engine.read_prompt(6)));
+        let generator = Generator { model: "sample/small".into(), compilation: Duration::ZERO, rounds: 10 };
+        let first = generator.next_token(generator.read_prompt(5));
+        assert_eq!(first, generator.next_token(generator.read_prompt(5)));
+        assert_ne!(first, generator.next_token(generator.read_prompt(6)));
     }
 }
