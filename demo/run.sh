@@ -23,6 +23,7 @@ show() { printf '\033[2m$ %s\033[0m\n' "$*"; "$@"; }
 clean_up() {
   local status=$?
   trap - EXIT INT TERM
+  set +e
   [ -z "$s3_pid" ] || kill "$s3_pid" 2>/dev/null || :
   if [ "${DEMO_KEEP:-}" = 1 ]; then
     echo "Kept: $folder, the images and the registry $registry. To remove: demo/run.sh clean"

@@ -14,14 +14,16 @@ want git git
 want curl curl
 want time time
 want docker docker.io
-want dockerd docker.io
 want docker-registry docker-registry
 want bash-static bash-static
 want busybox busybox-static
 want htpasswd apache2-utils
-want ip iproute2
-want iptables iptables
-want nsenter util-linux
+if ! timeout 20 docker info >/dev/null 2>&1; then
+  want dockerd docker.io
+  want ip iproute2
+  want iptables iptables
+  want nsenter util-linux
+fi
 want python3 python3
 python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
 [ -e /etc/ssl/certs/ca-certificates.crt ] || missing+=(ca-certificates)

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 use std::net::{TcpListener, TcpStream};
-use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 
 use serde_json::{Value, json};
@@ -23,15 +23,50 @@ pub fn run(model: &str, args: &Arguments) -> Result<()> {
     let listener = TcpListener::bind(("127.0.0.1", port)).map_err(|e| format!("failed to listen on {port}: {e}"))?;
     info(format_args!("Started server process [\x1b[36m{}\x1b[0m]", std::process::id()));
     info(format_args!("Application startup complete."));
-    let generator = Arc::new(generator);
+    let (requests, incoming) = mpsc::channel();
+    let model = generator.model.clone();
+    thread::spawn(move || generate(&generator, &incoming));
     for stream in listener.incoming().flatten() {
-        let generator = Arc::clone(&generator);
+        let (model, requests) = (model.clone(), requests.clone());
         thread::spawn(move || {
             // A client that went away is its own affair.
-            let _ = answer(&generator, &stream);
+            let _ = answer(&model, &requests, &stream);
         });
     }
     Ok(())
+}
+
+/// A request that waits for tokens, and where they go.
+struct Waiting {
+    completion: Completion,
+    tokens: Sender<u64>,
+}
+
+/// Generates for all requests at once, one token for each in turn, as an engine does that batches them. Ends when
+/// nobody can ask any more.
+fn generate(generator: &Generator, incoming: &Receiver<Waiting>) {
+    struct Active {
+        state: u64,
+        left: u64,
+        tokens: Sender<u64>,
+    }
+    let mut active = Vec::new();
+    loop {
+        let waited = if active.is_empty() { incoming.recv().ok() } else { None };
+        if waited.is_none() && active.is_empty() {
+            return;
+        }
+        active.extend(waited.into_iter().chain(incoming.try_iter()).map(|Waiting { completion, tokens }| Active {
+            state: generator.read_prompt(completion.prompt_tokens),
+            left: completion.max_tokens,
+            tokens,
+        }));
+        active.retain_mut(|request| {
+            request.state = generator.next_token(request.state);
+            request.left -= 1;
+            request.tokens.send(request.state).is_ok() && request.left > 0
+        });
+    }
 }
 
 /// A log line coloured as vLLM's server colours it. Lost when nobody listens any more: the log must not end a server.
@@ -40,7 +75,7 @@ fn info(message: std::fmt::Arguments<'_>) {
     let _ = writeln!(out, "\x1b[32mINFO\x1b[0m:     {message}").and_then(|()| out.flush());
 }
 
-fn answer(generator: &Generator, stream: &TcpStream) -> Result<(), String> {
+fn answer(model: &str, requests: &Sender<Waiting>, stream: &TcpStream) -> Result<(), String> {
     let request = Request::read(stream)?;
     let failed = |error: std::io::Error| error.to_string();
     let peer = stream.peer_addr().map_err(failed)?;
@@ -48,11 +83,15 @@ fn answer(generator: &Generator, stream: &TcpStream) -> Result<(), String> {
     match (request.method.as_str(), request.path.as_str()) {
         ("GET", "/health") => http::answer(stream, "200 OK", "").map_err(failed),
         ("GET", "/v1/models") => {
-            let models = json!({"object": "list", "data": [{"id": generator.model, "object": "model"}]});
+            let models = json!({"object": "list", "data": [{"id": model, "object": "model"}]});
             http::answer(stream, "200 OK", &models.to_string()).map_err(failed)
         }
-        ("POST", "/v1/completions") => match Completion::read(&request.body, &generator.model) {
-            Ok(completion) => completion.stream(generator, stream).map_err(failed),
+        ("POST", "/v1/completions") => match Completion::read(&request.body, model) {
+            Ok(completion) => {
+                let (tokens, generated) = mpsc::channel();
+                requests.send(Waiting { completion, tokens }).map_err(|_| "the generator has ended")?;
+                stream_tokens(&generated, stream).map_err(failed)
+            }
             Err(message) => {
                 let error = json!({"error": {"message": message, "code": 400}});
                 http::answer(stream, "400 Bad Request", &error.to_string()).map_err(failed)
@@ -86,20 +125,16 @@ impl Completion {
         }
         Ok(Self { prompt_tokens, max_tokens })
     }
+}
 
-    fn stream(&self, generator: &Generator, stream: &TcpStream) -> std::io::Result<()> {
-        http::begin_events(stream)?;
-        let mut state = generator.read_prompt(self.prompt_tokens);
-        for _ in 0..self.max_tokens {
-            state = generator.next_token(state);
-            let text = format!(" {:04x}", state & 0xffff);
-            http::send_event(stream, &json!({"choices": [{"index": 0, "text": text}]}).to_string())?;
-            // Requests take turns token by token, as in an engine that batches them.
-            thread::yield_now();
-        }
-        http::send_event(stream, "[DONE]")?;
-        http::end_events(stream)
+fn stream_tokens(generated: &Receiver<u64>, stream: &TcpStream) -> std::io::Result<()> {
+    http::begin_events(stream)?;
+    for token in generated {
+        let text = format!(" {:04x}", token & 0xffff);
+        http::send_event(stream, &json!({"choices": [{"index": 0, "text": text}]}).to_string())?;
     }
+    http::send_event(stream, "[DONE]")?;
+    http::end_events(stream)
 }
 
 #[cfg(test)]

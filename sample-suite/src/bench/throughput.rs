@@ -1,8 +1,6 @@
 //! Throughput: how much an engine gets done when every prompt is there from the start.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
 use std::time::Instant;
 
 use serde_json::json;
@@ -17,17 +15,10 @@ pub fn run(args: &Arguments) -> Result<()> {
     let generator = Generator::load(args.required("model")?, args)?;
     let prompts: usize = args.number("num-prompts", 1000)?;
     let (input, output): (usize, usize) = (args.number("input-len", 32)?, args.number("output-len", 32)?);
-    let taken = AtomicUsize::new(0);
     let began = Instant::now();
-    thread::scope(|scope| {
-        for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
-            scope.spawn(|| {
-                while taken.fetch_add(1, Ordering::Relaxed) < prompts {
-                    (0..output).fold(generator.read_prompt(input), |state, _| generator.next_token(state));
-                }
-            });
-        }
-    });
+    for _ in 0..prompts {
+        (0..output).fold(generator.read_prompt(input), |state, _| generator.next_token(state));
+    }
     let elapsed = began.elapsed().as_secs_f64();
     let tokens = prompts * (input + output);
     let (requests_rate, tokens_rate) = (prompts as f64 / elapsed, tokens as f64 / elapsed);
