@@ -69,6 +69,9 @@ impl Arguments {
 
 /// A word as the type it reads as; infinity stays text, since JSON has no number for it.
 fn echoed(text: &str) -> Value {
+    if let Ok(Value::Object(object)) = serde_json::from_str(text) {
+        return object.into();
+    }
     match (text.parse::<i64>(), text.parse::<f64>()) {
         (Ok(integer), _) => Value::from(integer),
         (_, Ok(number)) if number.is_finite() => Value::from(number),
@@ -92,6 +95,8 @@ mod tests {
             "a=1",
             "b=",
             "--seed=7",
+            "--compilation-config",
+            r#"{"mode":0}"#,
         ]);
         assert_eq!(args.number("max-concurrency", 0).unwrap(), 4);
         assert_eq!(args.number("num-prompts", 9).unwrap(), 9);
@@ -100,7 +105,7 @@ mod tests {
         let echo = serde_json::to_string(&args.echo()).unwrap();
         assert_eq!(
             echo,
-            r#"{"max_concurrency":4,"enforce_eager":true,"request_rate":"inf","metadata":["a=1","b="],"seed":7}"#
+            r#"{"max_concurrency":4,"enforce_eager":true,"request_rate":"inf","metadata":["a=1","b="],"seed":7,"compilation_config":{"mode":0}}"#
         );
         assert!(Arguments::parse(&["--seed", "x"]).number("seed", 0).is_err());
     }

@@ -8,7 +8,6 @@ use serde_json::{Map, Value, json};
 
 use crate::Result;
 use crate::args::Arguments;
-use crate::generator::Mode;
 
 /// One metric: its name and values.
 pub type Metric<'a> = (&'a str, Vec<f64>);
@@ -54,7 +53,10 @@ fn record(args: &Arguments, bench: &str, (name, values): &Metric<'_>, extra: &Va
         }
     }
     about.insert("args".to_owned(), echo.into());
-    about.insert("use_compile".to_owned(), (Mode::of(args) != Mode::Eager).into());
+    // vLLM's own rule: what the file is called counts, not how the engine ran.
+    let named_eager =
+        ["output-json", "result-filename"].iter().filter_map(|key| args.text(key)).any(|f| f.contains("eager"));
+    about.insert("use_compile".to_owned(), (!named_eager).into());
     json!({
         "benchmark": {"name": "vLLM benchmark", "extra_info": about},
         "model": {"name": args.text("model").unwrap_or_default()},

@@ -154,7 +154,10 @@ mod engine {
         assert_eq!(ran.json("serving_x_qps_200_concurrency_4.json")["completed"], 8);
         let latency = ran.json("latency_x.pytorch.json");
         assert_eq!(latency[0]["metric"]["benchmark_values"].as_array().unwrap().len(), 3);
-        assert_eq!(latency[0]["benchmark"]["extra_info"]["use_compile"], false);
+        let about = &latency[0]["benchmark"]["extra_info"];
+        assert_eq!(about["args"]["compilation_config"], json!({"backend": "eager"}));
+        // As in vLLM, this follows from the file's name alone.
+        assert_eq!(about["use_compile"], true);
         let compilation = ran.json("startup_x.cold_compilation.pytorch.json");
         assert_eq!(compilation[0]["metric"]["benchmark_values"], json!([0.0]));
         let commands = ran.json("serving_x_qps_inf_concurrency_4.commands");
