@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Builds dist/benchd-<version>-<arch>.tar.gz and its checksum.
-# The binary is linked to glibc alone, dynamically: a static glibc cannot load the name-service modules of other
-# distributions, and registries and GitHub are found by name. The oldest glibc it runs on is measured and told.
+# The binary is linked dynamically, to glibc and its companions alone, so that it runs on any distribution with that glibc
+# or a newer one, which is measured here. Not statically: a static glibc may fail to load the name-service modules that
+# a host is configured for, and registries, GitHub and buckets are found by name.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -10,10 +11,10 @@ oldest_glibc=2.34
 
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 name=benchd-$version-$(uname -m)
-RUSTFLAGS='-C link-arg=-static-libgcc' cargo build --locked --release --bin benchd --target-dir target/dist
-binary=target/dist/release/benchd
+cargo build --locked --release --bin benchd
+binary=target/release/benchd
 
-needed=$(objdump -p "$binary" | awk '$1 == "NEEDED" {print $2}' | grep -vE '^(libc|libm|ld-linux[a-z0-9_-]*)\.so' || :)
+needed=$(objdump -p "$binary" | awk '$1 == "NEEDED" {print $2}' | grep -vE '^(libc|libm|libgcc_s|ld-linux[a-z0-9_-]*)\.so' || :)
 [ -z "$needed" ] || { echo "dist: needs more than glibc: $needed" >&2; exit 1; }
 glibc=$(objdump -T "$binary" | grep -oE 'GLIBC_[0-9.]+' | sort -Vu | tail -n 1)
 glibc=${glibc#GLIBC_}
