@@ -21,6 +21,8 @@ pub fn run(model: &str, args: &Arguments) -> Result<()> {
     println!("Compilation took {:.6} s", generator.compilation.as_secs_f64());
     let port: u16 = args.number("port", 8000)?;
     let listener = TcpListener::bind(("127.0.0.1", port)).map_err(|e| format!("failed to listen on {port}: {e}"))?;
+    let port = listener.local_addr().map_or(port, |address| address.port());
+    println!("Listening on port {port}");
     info(format_args!("Started server process [\x1b[36m{}\x1b[0m]", std::process::id()));
     info(format_args!("Application startup complete."));
     let (requests, incoming) = mpsc::channel();
