@@ -1,0 +1,129 @@
+#!/usr/bin/env bash
+# The whole of benchd on one machine, in about two minutes after the build: two commits of a sample project, the second
+# really slower, are measured in their images, which lie in a local registry, and published to a local S3 bucket.
+# Removes all it made at the end, also after a failure or Ctrl-C; DEMO_KEEP=1 keeps it for a look around.
+# Uses the loopback ports 5065 (registry) and 5066 (S3).
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+folder=$PWD/target/demo
+registry=127.0.0.1:5065
+s3=127.0.0.1:5066
+repository=$registry/vllm-ci-postmerge-repo
+# An engine, if none runs, and a registry that are the demo's own: they end with it.
+export BENCHD_TEST_DIR=/tmp/benchd-demo BENCHD_TEST_REGISTRY=$registry
+export AWS_ACCESS_KEY_ID=local AWS_SECRET_ACCESS_KEY=local-secret AWS_REGION=us-east-1
+# Not a secret, but treated like one: vLLM's suite wants such a token and prints it.
+export DEMO_HF_TOKEN=hf_demoTokenThatMustNotAppear
+s3_pid=
+
+title() { printf '\n\033[1m== %s\033[0m\n' "$*"; }
+show() { printf '\033[2m$ %s\033[0m\n' "$*"; "$@"; }
+
+clean_up() {
+  local status=$?
+  trap - EXIT INT TERM
+  set +e
+  [ -z "$s3_pid" ] || kill "$s3_pid" 2>/dev/null || :
+  if [ "${DEMO_KEEP:-}" = 1 ]; then
+    echo "Kept: $folder, the images and the registry $registry. To remove: demo/run.sh clean"
+    exit "$status"
+  fi
+  remove_all
+  [ "$status" = 0 ] || echo "The demo failed ($status)." >&2
+  exit "$status"
+}
+
+remove_all() {
+  local image id
+  if docker info >/dev/null 2>&1; then
+    for image in $(docker images --quiet "$repository" | sort -u); do
+      for id in $(docker ps --all --quiet --filter "ancestor=$image"); do docker rm -f "$id" >/dev/null; done
+      docker rmi -f "$image" >/dev/null 2>&1 || :
+    done
+  fi
+  bash tests/support/engine.sh stop
+  rm -rf "$folder" "$BENCHD_TEST_DIR"
+}
+
+# Makes a commit of the sample project whose cost is $1 percent, with message $2; prints its id, which is always the
+# same because the dates are given.
+commit() {
+  echo "$1" >"$folder/checkout/sample-cost"
+  git -C "$folder/checkout" add sample-cost
+  git -C "$folder/checkout" commit --quiet --date "$GIT_COMMITTER_DATE" --message "$2"
+  git -C "$folder/checkout" rev-parse HEAD
+}
+
+# Builds the image of commit $1 (cost $2 percent) and pushes it as the project's CI would; benchd has to pull it.
+publish_image() {
+  local image=$repository:$1$suffix
+  demo/image/build.sh "$image" "$2" --label "org.opencontainers.image.revision=$1"
+  docker push --quiet "$image"
+  docker rmi "$image" >/dev/null
+}
+
+if [ "${1:-}" = clean ]; then
+  remove_all
+  exit
+fi
+trap clean_up EXIT
+trap 'exit 130' INT TERM
+
+title "Engine, registry, benchd and the sample suite"
+bash scripts/setup.sh
+bash tests/support/engine.sh start
+# In one call, so that cargo builds every crate once, and as for the tests.
+cargo build --locked --bin benchd --example local-s3
+benchd=$PWD/target/debug/benchd
+rm -rf "$folder"
+mkdir -p "$folder"/{bucket/sample-results,hf_cache,benchmarks}
+target/debug/examples/local-s3 "$folder/bucket" "${s3#*:}" >"$folder/s3.log" 2>&1 &
+s3_pid=$!
+
+platform=cpu
+case $(uname -m) in aarch64 | arm64) platform=arm64-cpu ;; esac
+suffix=-$platform
+sed "s/^  platform: .*/  platform: $platform/" demo/benchd.yaml >"$folder/benchd.yaml"
+mkdir "$folder/benchmarks/$platform"
+for file in demo/benchmarks/cpu/*-tests-cpu.json; do
+  name=$(basename "$file" -cpu.json)
+  cp "$file" "$folder/benchmarks/$platform/$name$suffix.json"
+done
+
+title "A project with two commits, each with its CI image; the second does 30 % more work"
+git init --quiet --initial-branch main "$folder/checkout"
+git -C "$folder/checkout" config user.name "Sample"
+git -C "$folder/checkout" config user.email sample@example.org
+git -C "$folder/checkout" remote add origin https://github.com/sample/engine.git
+first=$(GIT_COMMITTER_DATE='2026-01-05T10:00:00Z' commit 100 "Generate text")
+second=$(GIT_COMMITTER_DATE='2026-01-05T12:00:00Z' commit 130 "Check every token twice")
+git -C "$folder/checkout" --no-pager log --oneline
+publish_image "$first" 100
+publish_image "$second" 130
+
+for sha in "$first" "$second"; do
+  title "Measure ${sha:0:12}"
+  show "$benchd" run --config "$folder/benchd.yaml" --repo sample/engine --branch main --commit "$sha" \
+    --checkout "$folder/checkout" --benchmarks "$folder/benchmarks" --variants base,eager
+done
+
+title "What is kept"
+show "$benchd" runs --config "$folder/benchd.yaml"
+run=$("$benchd" runs --config "$folder/benchd.yaml" --json | grep -oE '"(id|run)": *"?[0-9]+' | grep -oE '[0-9]+' | sort -n | tail -n 1)
+show "$benchd" show "$run" --config "$folder/benchd.yaml"
+show "$benchd" repro "$run" --config "$folder/benchd.yaml"
+
+title "Where everything lies"
+echo "store and artifacts   $folder/state"
+(cd "$folder/state" && find . -type f | sort | sed 's|^\./|                        |' | head -n 40)
+echo "objects in the bucket $folder/bucket/sample-results"
+(cd "$folder/bucket/sample-results" && find . -name '*.json' -type f | sort | sed 's|^\./|                        |')
+objects=$(find "$folder/bucket/sample-results" -name 'benchmark_results*.json' -type f | wc -l)
+[ "$objects" = 2 ] || { echo "expected two objects in the bucket, found $objects" >&2; exit 1; }
+if grep -rqF "$DEMO_HF_TOKEN" "$folder/state" "$folder/bucket"; then
+  echo "the token was written somewhere below $folder" >&2
+  exit 1
+fi
+echo "The suite printed its token in clear; what benchd kept and sent holds it nowhere."
+[ "${DEMO_KEEP:-}" = 1 ] || echo "All of it is removed now; DEMO_KEEP=1 make demo keeps it."

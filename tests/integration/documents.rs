@@ -1,0 +1,45 @@
+//! What the documents show must work: every configuration in them is read, every make target in them exists.
+
+use std::fs;
+use std::path::Path;
+
+use benchd::config::Config;
+
+fn read(file: &str) -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).unwrap()
+}
+
+/// The fenced blocks of `language` in a Markdown text.
+fn blocks<'a>(text: &'a str, language: &str) -> Vec<&'a str> {
+    let fence = format!("```{language}\n");
+    text.split(&fence).skip(1).map(|rest| rest.split("```").next().unwrap()).collect()
+}
+
+#[test]
+fn configurations_are_read() {
+    let mut configurations = vec![("demo/benchd.yaml", read("demo/benchd.yaml"))];
+    let readme = read("README.md");
+    let shown = blocks(&readme, "yaml");
+    assert_eq!(shown.len(), 2);
+    configurations.extend(shown.into_iter().map(|block| ("README.md", block.to_owned())));
+    for (file, yaml) in configurations {
+        let config: Config = serde_yaml::from_str(&yaml).unwrap_or_else(|error| panic!("{file}: {error}\n{yaml}"));
+        assert_eq!(config.repositories.len(), 1, "{file}");
+    }
+}
+
+#[test]
+fn make_targets_exist() {
+    let makefile = read("Makefile");
+    for file in ["README.md", "CONTRIBUTING.md", "ARCHITECTURE.md", ".ci/run"] {
+        let text = read(file);
+        for (at, _) in text.match_indices("make ") {
+            let before = text[..at].chars().next_back();
+            let target: String = text[at + 5..].chars().take_while(|c| c.is_ascii_lowercase() || *c == '-').collect();
+            // In prose "make" is a verb: what counts stands in code or begins a command.
+            if before.is_some_and(|c| matches!(c, '`' | '$')) || text[..at].ends_with("$ ") {
+                assert!(makefile.contains(&format!("\n{target}:")), "{file}: make {target}");
+            }
+        }
+    }
+}
