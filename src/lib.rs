@@ -18,3 +18,4 @@ pub mod registry;
 pub mod results;
 pub mod store;
 pub mod suite;
+pub mod trigger;

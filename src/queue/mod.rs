@@ -4,6 +4,7 @@
 mod claim;
 pub mod planner;
 mod settle;
+pub mod spec;
 
 use std::time::Duration;
 

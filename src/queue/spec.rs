@@ -1,0 +1,58 @@
+//! What a runner must know to execute a job. It is stored with the job, so that neither a restart nor a changed
+//! configuration file can change what was accepted.
+
+use std::path::PathBuf;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use super::planner::PlannedJob;
+use crate::config::{ImageSource, SuiteConfig};
+use crate::model::{BranchName, CommitSha, RepoName};
+
+/// A job's commit, image, suite and benchmarks. What belongs to the host (limits, caches, secrets) is the runner's own.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct JobSpec {
+    /// Repository of the commit.
+    pub repository: RepoName,
+    /// Branch it is measured on.
+    pub branch: BranchName,
+    /// What stands in parentheses after the branch in records; `None` for the default.
+    pub local_branch: Option<String>,
+    /// The commit.
+    pub sha: CommitSha,
+    /// The committer's date, the timestamp of every record.
+    pub committed_at: DateTime<Utc>,
+    /// Who wrote the commit, as far as the container's rights depend on it.
+    pub trust: Trust,
+    /// Which image.
+    pub image: ImageOrder,
+    /// A clone that holds the commit, for suites that take files from the repository; `None` clones it.
+    pub checkout: Option<PathBuf>,
+    /// What is executed.
+    pub suite: SuiteConfig,
+    /// `name` of every record.
+    pub benchmark_name: String,
+    /// Model, points and suite files.
+    pub planned: PlannedJob,
+}
+
+/// Whether a commit's code may have what the host's own jobs have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Trust {
+    /// Written by people with write access: token, network and caches as configured.
+    Trusted,
+    /// A fork's: no secrets, no network, nothing of the host that can be changed.
+    Untrusted,
+}
+
+/// How the image is found.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ImageOrder {
+    /// This reference, given by a person.
+    Reference(String),
+    /// By the repository's rule for the platform.
+    Source(ImageSource),
+}

@@ -1,0 +1,255 @@
+//! From "measure this commit because of that" to a run's plan: the benchmarks as they are now, the jobs they make on
+//! this host, and what the outside will be owed.
+
+use std::path::{Path, PathBuf};
+
+use chrono::{DateTime, Utc};
+
+use crate::config::{
+    BenchmarksSource, ExpectedPoints, PublishTarget, RemoteService, RepositoryConfig, SuiteConfig, TriggerName,
+};
+use crate::model::{BranchName, CommitSha, ExpectedPoint, Target, Trigger, Variant};
+use crate::queue::RunPlan;
+use crate::queue::planner::{Host, Needs, Plan, PlannedJob, Selection, plan};
+use crate::queue::spec::{ImageOrder, JobSpec, Trust};
+use crate::store::{Commit, JobStart, NewJob, Owed, OwedKind};
+use crate::suite::{Problem, Source, SourceError};
+
+/// How often a job is tried when the infrastructure fails it, unless the caller says otherwise.
+pub const DEFAULT_ATTEMPTS: u32 = 3;
+
+/// Everything that decides what is measured.
+#[derive(Clone, Debug)]
+pub struct Request<'a> {
+    /// The repository's configuration.
+    pub repository: &'a RepositoryConfig,
+    /// Branch that the commit is measured on.
+    pub branch: BranchName,
+    /// What stands in parentheses after the branch in records.
+    pub local_branch: Option<String>,
+    /// The commit.
+    pub sha: CommitSha,
+    /// The committer's date.
+    pub committed_at: DateTime<Utc>,
+    /// Number of ancestors along first parents of the branch, when known.
+    pub position: Option<u32>,
+    /// Why.
+    pub trigger: Trigger,
+    /// What the code may do.
+    pub trust: Trust,
+    /// An image given by a person instead of the configured rule.
+    pub image: Option<String>,
+    /// A clone that holds the commit.
+    pub checkout: Option<PathBuf>,
+    /// Which benchmarks.
+    pub selection: Selection,
+    /// One device of the host that will measure, and how many it has.
+    pub target: Target,
+    /// A service measured instead of the image's own server.
+    pub remote: Option<&'a RemoteService>,
+    /// Whether results go to the configured targets.
+    pub publish: Publish,
+    /// How long jobs wait for an image that is not built yet; `None` claims at once and fails without one.
+    pub image_until: Option<DateTime<Utc>>,
+    /// How often a job is tried when the infrastructure fails it.
+    pub max_attempts: u32,
+}
+
+/// Whether results leave the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Publish {
+    /// As configured, if the selection is the full one of its trigger.
+    Configured,
+    /// Even where the selection is partial.
+    Asked,
+    /// Never.
+    Never,
+}
+
+/// What a request comes to.
+#[derive(Clone, Debug)]
+pub struct Planned {
+    /// The run to submit; without jobs there is nothing to do.
+    pub run: RunPlan,
+    /// What was skipped and why, and which models are unknown; `None` for suites without benchmark files.
+    pub plan: Option<Plan>,
+    /// Faults of the benchmark files, which hide only the entries they are in.
+    pub problems: Vec<Problem>,
+    /// Why results will not be published, when that is not what the configuration says.
+    pub kept_back: Option<String>,
+}
+
+/// Why a request cannot be planned.
+#[derive(Debug, thiserror::Error)]
+pub enum RequestError {
+    /// The benchmarks cannot be read.
+    #[error("failed to read the benchmarks")]
+    Benchmarks(#[from] SourceError),
+    /// No rule says where the platform's images are.
+    #[error("no image is configured for {platform}: set `repositories[].images.{platform}` or give --image")]
+    NoImage {
+        /// The platform.
+        platform: crate::model::Platform,
+    },
+    /// A job's description cannot be written down.
+    #[error("failed to write down a job")]
+    Job(#[from] serde_json::Error),
+}
+
+impl Request<'_> {
+    /// Reads the benchmarks and makes the plan; nothing is stored yet. Benchmark repositories are cached in `cache`.
+    ///
+    /// # Errors
+    /// When the benchmarks cannot be read or no image is configured for the platform.
+    pub async fn plan(&self, cache: &Path) -> Result<Planned, RequestError> {
+        let (jobs, plan, problems) = match (&self.repository.suite.configuration, &self.repository.suite.expected) {
+            (Some(_), ExpectedPoints::Benchmarks) => self.plan_benchmarks(cache).await?,
+            (Some(_) | None, expected) => (vec![self.command_job(expected)], None, Vec::new()),
+        };
+        let (owed, kept_back) = self.owed()?;
+        let mut new_jobs = Vec::with_capacity(jobs.len());
+        for job in jobs {
+            new_jobs.push(self.new_job(job)?);
+        }
+        let commit = Commit {
+            repository: self.repository.name.clone(),
+            sha: self.sha.clone(),
+            first_parent: None,
+            committed_at: Some(self.committed_at),
+        };
+        let run = RunPlan {
+            commit,
+            branch: self.branch.clone(),
+            position: self.position,
+            trigger: self.trigger.clone(),
+            owed,
+            jobs: new_jobs,
+        };
+        Ok(Planned { run, plan, problems, kept_back })
+    }
+
+    async fn plan_benchmarks(
+        &self,
+        cache: &Path,
+    ) -> Result<(Vec<PlannedJob>, Option<Plan>, Vec<Problem>), RequestError> {
+        let source = match self.repository.benchmarks.clone() {
+            BenchmarksSource::Folder(path) => Source::Directory(path),
+            BenchmarksSource::Git { url, reference, path } => Source::Git { url, reference, path },
+        };
+        let set = source.read(self.target.platform, cache).await?;
+        let host = Host { device_type: Some(self.target.device_type.clone()), devices: Some(self.target.count) };
+        let plan = plan(&set, &self.selection, &host);
+        Ok((plan.jobs.clone(), Some(plan), set.problems))
+    }
+
+    /// The one job of a suite that has no benchmark files: its command is run once, with all devices.
+    fn command_job(&self, expected: &ExpectedPoints) -> PlannedJob {
+        let names = match expected {
+            ExpectedPoints::Named(names) => names.as_slice(),
+            ExpectedPoints::Any | ExpectedPoints::Benchmarks => &[],
+        };
+        let point = |name: &String| ExpectedPoint {
+            suite: "command".to_owned(),
+            benchmark: name.clone(),
+            variant: Variant::Base,
+            point: name.clone(),
+            eager: false,
+        };
+        let model = self.repository.name.as_str().to_lowercase();
+        PlannedJob {
+            target: Needs {
+                platform: self.target.platform,
+                device_type: Some(self.target.device_type.clone()),
+                count: self.target.count,
+            },
+            model_name: model.clone(),
+            model,
+            points: names.iter().map(point).collect(),
+            suite_files: Vec::new(),
+        }
+    }
+
+    fn new_job(&self, planned: PlannedJob) -> Result<NewJob, RequestError> {
+        let platform = self.target.platform;
+        let image = match (&self.image, self.repository.image_source(platform)) {
+            (Some(reference), _) => ImageOrder::Reference(reference.clone()),
+            (None, Some(source)) => ImageOrder::Source(source.clone()),
+            (None, None) => return Err(RequestError::NoImage { platform }),
+        };
+        let target = planned.target.on(&self.target.device_type);
+        let model = planned.model.clone();
+        let spec = JobSpec {
+            repository: self.repository.name.clone(),
+            branch: self.branch.clone(),
+            local_branch: self.local_branch.clone(),
+            sha: self.sha.clone(),
+            committed_at: self.committed_at,
+            trust: self.trust,
+            image,
+            checkout: self.checkout.clone(),
+            suite: SuiteConfig::clone(&self.repository.suite),
+            benchmark_name: self.repository.publish.benchmark_name.clone(),
+            planned,
+        };
+        Ok(NewJob {
+            target,
+            model,
+            spec: serde_json::to_value(spec)?,
+            required: true,
+            max_attempts: self.max_attempts,
+            start: match self.image_until {
+                Some(until) => JobStart::WaitingForImage { until },
+                None => JobStart::Queued,
+            },
+        })
+    }
+
+    /// What every job that gives results owes, and why it owes less than configured.
+    fn owed(&self) -> Result<(Vec<Owed>, Option<String>), RequestError> {
+        let configured = &self.repository.publish;
+        if configured.to.is_empty() {
+            return Ok((Vec::new(), None));
+        }
+        let partial = !self.selection.suites.is_empty() || !self.selection.variants.is_empty();
+        let kept_back = match (self.publish, self.remote) {
+            (Publish::Never, _) => Some("publishing was not wanted".to_owned()),
+            (Publish::Configured | Publish::Asked, Some(remote)) if remote.commit.as_ref() != Some(&self.sha) => {
+                Some("a remote service was measured, which is not stated to run this commit".to_owned())
+            }
+            (Publish::Configured, _) if partial => Some("only a part of the suite was selected".to_owned()),
+            (Publish::Configured, _) if !trigger_name(&self.trigger).is_some_and(|t| configured.from.contains(&t)) => {
+                Some(format!("runs of the trigger `{}` are not published", self.trigger.kind()))
+            }
+            (Publish::Configured | Publish::Asked, _) => None,
+        };
+        if kept_back.is_some() {
+            return Ok((Vec::new(), kept_back));
+        }
+        let owed = configured.to.iter().map(|target| {
+            let payload = serde_json::to_value(target)?;
+            Ok(Owed { kind: OwedKind::Upload, subject: subject_of(target), payload })
+        });
+        Ok((owed.collect::<Result<_, serde_json::Error>>()?, None))
+    }
+}
+
+/// What a target is called in the outbox.
+fn subject_of(target: &PublishTarget) -> String {
+    match (&target.url, &target.api) {
+        (Some(url), _) => url.to_string(),
+        (None, Some(api)) => api.url.to_string(),
+        (None, None) => "nowhere".to_owned(),
+    }
+}
+
+/// The configuration's name of a trigger; `None` for those that measure what the store keeps to itself.
+pub fn trigger_name(trigger: &Trigger) -> Option<TriggerName> {
+    match trigger {
+        Trigger::Schedule => Some(TriggerName::Schedule),
+        Trigger::PullRequest { .. } | Trigger::Command { .. } => Some(TriggerName::PullRequest),
+        Trigger::Merge => Some(TriggerName::Merge),
+        Trigger::Release { .. } => Some(TriggerName::Release),
+        Trigger::Manual => Some(TriggerName::Manual),
+        Trigger::Rerun { .. } | Trigger::Bisect | Trigger::AA => None,
+    }
+}
