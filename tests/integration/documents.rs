@@ -23,7 +23,7 @@ fn configurations_are_read() {
     assert_eq!(shown.len(), 2);
     configurations.extend(shown.into_iter().map(|block| ("README.md", block.to_owned())));
     for (file, yaml) in configurations {
-        let config: Config = serde_yaml::from_str(&yaml).unwrap_or_else(|error| panic!("{file}: {error}\n{yaml}"));
+        let config = Config::parse(&yaml).unwrap_or_else(|faults| panic!("{file}: {faults:#?}\n{yaml}"));
         assert_eq!(config.repositories.len(), 1, "{file}");
     }
 }
