@@ -1,3 +1,5 @@
 //! Runs a job's containers on the Docker Engine. No other module talks to Docker.
 
 pub mod docker;
+pub mod image;
+pub mod room;

@@ -15,6 +15,8 @@ use url::Url;
 
 use super::access::{Access, Stale, refused, unauthorised};
 use super::challenge::{Challenge, preferred};
+use crate::config::{RegistryConfig, SecretError, environment};
+
 use super::{DOCKER_HUB, Digest, ImageReference, Login, RegistryError, credentials};
 
 /// Without all four, a registry answers with the digest of another, older manifest than the one that is pulled.
@@ -123,6 +125,27 @@ struct Descriptor {
 struct OciPlatform {
     architecture: String,
     os: String,
+}
+
+impl RegistrySettings {
+    /// What the configuration says of registries; the rest by default, with Docker's own credential file.
+    ///
+    /// # Errors
+    /// When a configured password cannot be read.
+    pub fn configured(registries: &[RegistryConfig]) -> Result<Self, SecretError> {
+        let mut hosts = BTreeMap::new();
+        for registry in registries {
+            let login = match (&registry.username, registry.password()) {
+                (Some(username), Some(password)) => {
+                    Some(Login::Password { username: username.clone(), password: password.read()? })
+                }
+                (Some(_) | None, _) => None,
+            };
+            let host = if registry.host == "index.docker.io" { DOCKER_HUB } else { &registry.host };
+            hosts.insert(host.to_owned(), HostSettings { plain_http: registry.plain_http, login });
+        }
+        Ok(Self { hosts, docker_config: environment::docker_config_dir(), ..Self::default() })
+    }
 }
 
 impl Registry {

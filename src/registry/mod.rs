@@ -6,9 +6,11 @@ mod challenge;
 mod client;
 mod credentials;
 mod error;
+mod find;
 mod reference;
 
 pub use client::{HostSettings, Presence, Registry, RegistrySettings};
 pub use credentials::{CredentialError, Login};
-pub use error::RegistryError;
+pub use error::{Identity, RegistryError};
+pub use find::{FindError, Finding};
 pub use reference::{DOCKER_HUB, Digest, ImageReference, InvalidDigest, InvalidReference};
