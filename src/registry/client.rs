@@ -55,6 +55,8 @@ pub struct RegistrySettings {
     pub hosts: BTreeMap<String, HostSettings>,
     /// Folder of Docker's `config.json`; `None` asks without it.
     pub docker_config: Option<PathBuf>,
+    /// Folders in which the credential helpers that the file names are looked for.
+    pub helper_folders: Vec<PathBuf>,
     /// Look-ups that run at once, over all registries.
     pub concurrency: usize,
     /// For one request with its answer.
@@ -70,6 +72,7 @@ impl Default for RegistrySettings {
         Self {
             hosts: BTreeMap::new(),
             docker_config: None,
+            helper_folders: Vec::new(),
             concurrency: 8,
             timeout: Duration::from_secs(30),
             retries: 2,
@@ -144,7 +147,8 @@ impl RegistrySettings {
             let host = if registry.host == "index.docker.io" { DOCKER_HUB } else { &registry.host };
             hosts.insert(host.to_owned(), HostSettings { plain_http: registry.plain_http, login });
         }
-        Ok(Self { hosts, docker_config: environment::docker_config_dir(), ..Self::default() })
+        let (docker_config, helper_folders) = (environment::docker_config_dir(), environment::search_path());
+        Ok(Self { hosts, docker_config, helper_folders, ..Self::default() })
     }
 }
 
@@ -245,7 +249,7 @@ impl Registry {
             return Ok(Some(login.clone()));
         }
         match &self.settings.docker_config {
-            Some(folder) => credentials::of_docker(folder, host)
+            Some(folder) => credentials::of_docker(folder, host, &self.settings.helper_folders)
                 .await
                 .map_err(|source| RegistryError::Credentials { host: host.to_owned(), source }),
             None => Ok(None),

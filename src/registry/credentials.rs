@@ -116,8 +116,13 @@ struct HelperAnswer {
     secret: SecretString,
 }
 
-/// The credentials for `host` in Docker's own file in `folder` (`$DOCKER_CONFIG`, else `~/.docker`), if there are any.
-pub(super) async fn of_docker(folder: &Path, host: &str) -> Result<Option<Login>, CredentialError> {
+/// The credentials for `host` in Docker's own file in `folder` (`$DOCKER_CONFIG`, else `~/.docker`), if there are any;
+/// its helpers are looked for in `helper_folders`.
+pub(super) async fn of_docker(
+    folder: &Path,
+    host: &str,
+    helper_folders: &[PathBuf],
+) -> Result<Option<Login>, CredentialError> {
     let path = folder.join("config.json");
     let text = match tokio::fs::read(&path).await {
         Ok(text) => text,
@@ -132,7 +137,10 @@ pub(super) async fn of_docker(folder: &Path, host: &str) -> Result<Option<Login>
     let helper = file.cred_helpers.iter().find(|(key, _)| is_for(key, host)).map(|(_, helper)| helper);
     if let Some(helper) = helper.or(file.creds_store.as_ref()).filter(|helper| !helper.is_empty()) {
         let key = if host == DOCKER_HUB { HUB_KEY } else { host };
-        if let Some(login) = ask_helper(&path, helper, key).await? {
+        let program = format!("docker-credential-{helper}");
+        let found = helper_folders.iter().map(|folder| folder.join(&program)).find(|file| file.is_file());
+        let Some(found) = found else { return Err(CredentialError::HelperMissing { path, program }) };
+        if let Some(login) = ask_helper(&found, program, key).await? {
             return Ok(Some(login));
         }
     }
@@ -184,20 +192,16 @@ fn login_of(username: &str, secret: SecretString) -> Login {
 }
 
 /// Runs `docker-credential-NAME get` with the registry on its standard input.
-async fn ask_helper(file: &Path, name: &str, key: &str) -> Result<Option<Login>, CredentialError> {
-    let program = format!("docker-credential-{name}");
+async fn ask_helper(found: &Path, program: String, key: &str) -> Result<Option<Login>, CredentialError> {
     let failed = |reason: String| CredentialError::Helper { program: program.clone(), reason };
-    let mut child = tokio::process::Command::new(&program)
+    let mut child = tokio::process::Command::new(found)
         .arg("get")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .kill_on_drop(true)
         .spawn()
-        .map_err(|error| match error.kind() == std::io::ErrorKind::NotFound {
-            true => CredentialError::HelperMissing { path: file.to_owned(), program: program.clone() },
-            false => failed(error.to_string()),
-        })?;
+        .map_err(|error| failed(error.to_string()))?;
     if let Some(mut stdin) = child.stdin.take() {
         // A helper that answers without reading is no fault: its answer counts.
         stdin.write_all(key.as_bytes()).await.ok();

@@ -7,7 +7,7 @@ use std::time::Duration;
 use reqwest::header::CONTENT_TYPE;
 use reqwest::{Method, Request, StatusCode};
 use serde::Deserialize;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncRead, AsyncReadExt};
 use url::Url;
 
 use super::{Digest, ImageReference, InvalidReference, Presence, Registry, RegistryError};
@@ -178,16 +178,12 @@ async fn ask_program(
         .kill_on_drop(true)
         .spawn()
         .map_err(|error| error.to_string())?;
-    let (mut said, mut complained) = (Vec::new(), Vec::new());
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let ended = async {
-        if let (Some(stdout), Some(stderr)) = (stdout, stderr) {
-            let (mut stdout, mut stderr) = (stdout.take(MAX_ANSWER_BYTES), stderr.take(MAX_ANSWER_BYTES));
-            tokio::try_join!(stdout.read_to_end(&mut said), stderr.read_to_end(&mut complained))?;
-        }
-        child.wait().await
+        let (said, complained) = tokio::try_join!(read_some(stdout), read_some(stderr))?;
+        Ok::<_, std::io::Error>((child.wait().await?, said, complained))
     };
-    let status = tokio::time::timeout(PROGRAM_TIMEOUT, ended)
+    let (status, said, complained) = tokio::time::timeout(PROGRAM_TIMEOUT, ended)
         .await
         .map_err(|_elapsed| format!("no answer in {} seconds", PROGRAM_TIMEOUT.as_secs()))?
         .map_err(|error| error.to_string())?;
@@ -198,14 +194,24 @@ async fn ask_program(
         Some(_) | None => {
             let words = if blank(&complained) { &said } else { &complained };
             let words = String::from_utf8_lossy(words).trim().chars().take(1000).collect::<String>();
-            Err(format!("{status}: {words}"))
+            Err(if words.is_empty() { status.to_string() } else { format!("{status}: {words}") })
         }
     }
+}
+
+/// Reads to the limit and closes: a program that says more is not left waiting for a reader.
+async fn read_some(pipe: Option<impl AsyncRead + Unpin>) -> std::io::Result<Vec<u8>> {
+    let mut read = Vec::new();
+    if let Some(pipe) = pipe {
+        pipe.take(MAX_ANSWER_BYTES).read_to_end(&mut read).await?;
+    }
+    Ok(read)
 }
 
 fn one_line(said: &[u8]) -> Result<String, String> {
     match String::from_utf8_lossy(said).trim() {
         "" => Err("it named nothing".to_owned()),
+        line if line.len() > 1000 => Err("it said far more than a reference".to_owned()),
         line if line.contains('\n') => Err("it said more than one line".to_owned()),
         line => Ok(line.to_owned()),
     }

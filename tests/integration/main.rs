@@ -15,5 +15,6 @@
 mod broken_configs;
 mod configuration;
 mod layering;
+mod registry;
 mod store;
 mod support;
