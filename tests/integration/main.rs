@@ -14,6 +14,7 @@
 
 mod broken_configs;
 mod configuration;
+mod engine;
 mod layering;
 mod registry;
 mod store;

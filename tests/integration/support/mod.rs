@@ -1,5 +1,6 @@
 //! What several tests share.
 
+pub mod real_registry;
 pub mod stand_in;
 
 use std::path::{Path, PathBuf};
