@@ -230,3 +230,27 @@ fn secret_header(text: &str) -> Option<HeaderValue> {
     header.set_sensitive(true);
     Some(header)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry::RegistrySettings;
+
+    #[tokio::test]
+    async fn a_token_service_without_tls_gets_no_credentials() {
+        let registry = Registry::new(RegistrySettings::default()).unwrap();
+        let image: ImageReference = "r.example/a/b:c".parse().unwrap();
+        let realm = Url::parse("http://127.0.0.1:1/token").unwrap();
+        let demand = Challenge::Bearer { realm, service: None, scopes: Vec::new() };
+        let error = registry.meet(&image, Some(demand)).await.unwrap_err();
+        assert!(error.to_string().contains("without TLS is not trusted"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn docker_hub_is_asked_where_it_answers() {
+        let registry = Registry::new(RegistrySettings::default()).unwrap();
+        let image: ImageReference = "debian:12".parse().unwrap();
+        let url = registry.url(image.host(), &format!("{}/manifests/{}", image.repository(), image.wanted())).unwrap();
+        assert_eq!(url.as_str(), "https://registry-1.docker.io/v2/library/debian/manifests/12");
+    }
+}

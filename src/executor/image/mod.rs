@@ -8,6 +8,7 @@ mod pull;
 
 use std::collections::BTreeMap;
 
+use chrono::{DateTime, Utc};
 use tokio::sync::watch;
 
 pub use error::ImageError;
@@ -70,13 +71,15 @@ impl ReadyImage {
     }
 
     /// What to record, so that it can be pruned later; `None` when it is not benchd's to prune.
-    pub fn pulled(&self) -> Option<PulledImage> {
+    pub fn pulled(&self, now: DateTime<Utc>) -> Option<PulledImage> {
         match self.origin {
             Origin::Found => None,
             Origin::Pulled => Some(PulledImage {
+                image_id: self.id.clone(),
                 reference: self.exact().to_string(),
-                id: self.id.clone(),
+                digest: self.digest.as_ref().map(ToString::to_string),
                 size_bytes: self.size_bytes,
+                last_used_at: now,
             }),
         }
     }
@@ -119,7 +122,20 @@ pub async fn resolve(
         Presence::Present { digest } => digest,
         Presence::Absent => return Err(ImageError::Missing { reference: reference.to_string() }),
     };
-    let resolved = ResolvedImage { reference: reference.clone(), digest };
+    resolve_found(engine, registry, ResolvedImage { reference: reference.clone(), digest }).await
+}
+
+/// As [`resolve`] of an image that the registry was already asked about, when its commit was picked: whatever the tag
+/// means by now, it is this digest.
+///
+/// # Errors
+/// As [`resolve`]; [`ImageError::DigestGone`] when the registry has it no more.
+pub async fn resolve_found(
+    engine: &Engine,
+    registry: &Registry,
+    resolved: ResolvedImage,
+) -> Result<Resolution, ImageError> {
+    let reference = &resolved.reference;
     if let Some(found) = in_engine(engine, reference, &resolved.pinned()).await? {
         return Ok(Resolution::InEngine(found));
     }

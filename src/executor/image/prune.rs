@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use bollard::query_parameters::{ListContainersOptions, RemoveImageOptions};
+use chrono::{DateTime, Utc};
 
 use super::ImageError;
 use crate::executor::docker::{Engine, EngineError};
@@ -14,12 +15,16 @@ use crate::registry::ImageReference;
 /// An image that benchd pulled, as recorded when it did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PulledImage {
+    /// The engine's id (`sha256:..`).
+    pub image_id: String,
     /// By digest, as pulled: removing takes away this name and, if it has no other, the image.
     pub reference: String,
-    /// The engine's id.
-    pub id: String,
+    /// The registry's digest.
+    pub digest: Option<String>,
     /// Size on the engine's disk in bytes.
     pub size_bytes: u64,
+    /// When a container last used it, or it was pulled.
+    pub last_used_at: DateTime<Utc>,
 }
 
 /// What a prune did.
@@ -31,10 +36,9 @@ pub struct Pruned {
     pub released: Vec<PulledImage>,
 }
 
-/// Of `ours`, ordered from the one used last to the one used longest ago, keeps `keep` of each repository; the others
-/// go, and more of the oldest while the engine's disk has less than `min_free_bytes` (known only of an engine on this
-/// host). The one used last always stays, and so does every image that a container uses. Leave out of `ours` what is
-/// about to be used.
+/// Of `ours` the `keep` used last stay for each repository; the others go, and more of those used longest ago while the
+/// engine's disk has less than `min_free_bytes` (known only of an engine on this host). The one used last of all always
+/// stays, and so does every image that a container uses. Leave out of `ours` what is about to be used.
 ///
 /// # Errors
 /// When the engine does not answer; what was removed before is gone all the same.
@@ -50,11 +54,13 @@ pub async fn prune(
     }
     let used = images_in_use(engine).await?;
     let root = local_root(engine).await?;
-    let surplus = surplus(ours, keep);
-    for (at, image) in ours.iter().enumerate().rev() {
+    for (image, rank) in ranked(ours) {
         let needs_room = || root.as_deref().is_some_and(|root| runs_low(root, min_free_bytes));
-        let goes = surplus.contains(&at) || (at > 0 && needs_room());
-        if !goes || used.contains(&image.id) {
+        let goes = match rank {
+            Rank::Last => false,
+            Rank::Number(number) => number > keep || needs_room(),
+        };
+        if !goes || used.contains(&image.image_id) {
             continue;
         }
         match remove(engine, image).await? {
@@ -66,19 +72,29 @@ pub async fn prune(
     Ok(pruned)
 }
 
-/// Positions of the images beyond the first `keep` of their repository. The very first is never among them.
-fn surplus(ours: &[PulledImage], keep: usize) -> HashSet<usize> {
-    let mut kept: HashMap<String, usize> = HashMap::new();
-    let mut surplus = HashSet::new();
-    for (at, image) in ours.iter().enumerate() {
-        let parsed = image.reference.parse::<ImageReference>();
-        let count = kept.entry(parsed.map_or_else(|_| image.reference.clone(), |r| r.name())).or_default();
+/// How recently an image was used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rank {
+    /// Last of all.
+    Last,
+    /// As this one of its repository, counted from 1.
+    Number(usize),
+}
+
+/// The images with their ranks, the one used longest ago first.
+fn ranked(ours: &[PulledImage]) -> Vec<(&PulledImage, Rank)> {
+    let mut newest_first: Vec<_> = ours.iter().collect();
+    newest_first.sort_by_key(|image| std::cmp::Reverse(image.last_used_at));
+    let mut counts: HashMap<String, usize> = HashMap::new();
+    let mut ranked = Vec::with_capacity(ours.len());
+    for image in newest_first {
+        let name = image.reference.parse().map_or_else(|_| image.reference.clone(), |r: ImageReference| r.name());
+        let count = counts.entry(name).or_default();
         *count += 1;
-        if *count > keep && at > 0 {
-            surplus.insert(at);
-        }
+        ranked.push((image, if ranked.is_empty() { Rank::Last } else { Rank::Number(*count) }));
     }
-    surplus
+    ranked.reverse();
+    ranked
 }
 
 enum Removal {
@@ -91,7 +107,7 @@ async fn remove(engine: &Engine, image: &PulledImage) -> Result<Removal, ImageEr
     let docker = engine.docker();
     match docker.inspect_image(&image.reference).await.map_err(engine.failed_to("look at an image")) {
         Ok(seen) if seen.repo_tags.as_ref().is_some_and(|tags| !tags.is_empty()) => return Ok(Removal::Theirs),
-        Ok(seen) if seen.id.as_ref() != Some(&image.id) => return Ok(Removal::Theirs),
+        Ok(seen) if seen.id.as_ref() != Some(&image.image_id) => return Ok(Removal::Theirs),
         Ok(_) => {}
         Err(error) if error.is_not_found() => return Ok(Removal::Gone),
         Err(error) => return Err(error.into()),
@@ -139,21 +155,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_oldest_beyond_the_wanted_number_of_each_repository_go() {
-        let image = |name: &str, n: usize| PulledImage {
-            reference: format!("r.example/{name}@sha256:{n:064}"),
-            id: n.to_string(),
+    fn images_are_ranked_by_use_within_their_repository() {
+        let image = |name: &str, second: i64| PulledImage {
+            image_id: second.to_string(),
+            reference: format!("r.example/{name}@sha256:{second:064}"),
+            digest: None,
             size_bytes: 1,
+            last_used_at: DateTime::from_timestamp(second, 0).unwrap(),
         };
-        let ours = [image("a", 0), image("b", 1), image("a", 2), image("a", 3), image("b", 4)];
-        let sorted = |keep| {
-            let mut positions: Vec<_> = surplus(&ours, keep).into_iter().collect();
-            positions.sort_unstable();
-            positions
-        };
-        assert_eq!(sorted(5), Vec::<usize>::new());
-        assert_eq!(sorted(2), [3]);
-        assert_eq!(sorted(1), [2, 3, 4]);
-        assert_eq!(sorted(0), [1, 2, 3, 4], "the one used last stays");
+        let ours = [image("a", 50), image("b", 10), image("a", 20), image("b", 40), image("a", 30)];
+        let ranks: Vec<_> = ranked(&ours).into_iter().map(|(image, rank)| (image.image_id.as_str(), rank)).collect();
+        let expected = [
+            ("10", Rank::Number(2)),
+            ("20", Rank::Number(3)),
+            ("30", Rank::Number(2)),
+            ("40", Rank::Number(1)),
+            ("50", Rank::Last),
+        ];
+        assert_eq!(ranks, expected);
     }
 }

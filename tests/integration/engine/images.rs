@@ -13,6 +13,7 @@ use benchd::config::PullPolicy::{Always, IfMissing, Never};
 use benchd::executor::docker::{Engine, EngineError};
 use benchd::executor::image::{
     ImageError, Origin, PullProgress, PulledImage, ReadyImage, Resolution, ResolvedImage, obtain, prune, pull, resolve,
+    resolve_found,
 };
 use benchd::model::{FailureKind, Fault};
 use benchd::registry::{
@@ -22,6 +23,7 @@ use bollard::models::ContainerCreateBody;
 use bollard::query_parameters::{
     CreateContainerOptions, ListImagesOptions, RemoveContainerOptions, RemoveImageOptions, TagImageOptions,
 };
+use chrono::{DateTime, Utc};
 use futures_util::FutureExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, UnixStream};
@@ -77,6 +79,10 @@ async fn on_engine<T: Future<Output = ()>>(repository: &str, test: impl FnOnce(E
     }
 }
 
+fn at(second: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp(1_800_000_000 + second, 0).unwrap()
+}
+
 async fn has(engine: &Engine, name: &str) -> bool {
     engine.docker().inspect_image(name).await.is_ok()
 }
@@ -97,12 +103,12 @@ async fn an_image_is_pulled_by_digest_with_progress_and_found_again() {
         let told = *progress.borrow();
         assert_eq!((told.layers_done, told.layers_total), (1, 1));
         assert!(told.bytes_total > 0 && told.bytes_done == told.bytes_total, "{told}");
-        let record = ready.pulled().unwrap();
+        let record = ready.pulled(at(0)).unwrap();
         assert_eq!(record.reference, image.pinned(&digest).to_string());
         // Now it is there, by its digest: both policies that ask the registry see that, `never` knows no tag.
         for policy in [IfMissing, Always] {
             let again = obtain(&engine, &registry, &image, policy, &quiet()).await.unwrap();
-            assert_eq!((again.origin, &again.id, again.pulled()), (Origin::Found, &ready.id, None));
+            assert_eq!((again.origin, &again.id, again.pulled(at(1))), (Origin::Found, &ready.id, None));
         }
         let error = resolve(&engine, &registry, &image, Never).await.unwrap_err();
         assert!(matches!(error, ImageError::NotInEngine { .. }), "{error:?}");
@@ -221,6 +227,8 @@ async fn a_digest_that_vanished_is_told_and_resolved_once_more() {
         let error = pull(&engine, &registry, &resolved, &quiet(), IDLE).await.unwrap_err();
         assert!(matches!(error, ImageError::DigestGone { .. }), "{error:?}");
         assert_eq!((error.failure_kind(), error.fault()), (FailureKind::PullFailed, Fault::Transient));
+        let error = resolve_found(&engine, &registry, resolved).await.unwrap_err();
+        assert!(matches!(error, ImageError::DigestGone { .. }), "{error:?}");
         // A registry that still names the old digest when first asked: the second look-up is right.
         let behind = proxy_with_one_stale_answer(&real.host, gone.clone()).await;
         let image = format!("{}/{repository}:tag", behind.host).parse().unwrap();
@@ -362,25 +370,25 @@ async fn a_prune_takes_only_what_benchd_pulled_and_nobody_uses() {
         let foreign = reference(&real, &repository, "foreign");
         real.push(&repository, "foreign", "amd64", b"foreign").await;
         let theirs = obtain(&engine, &registry, &foreign, IfMissing, &quiet()).await.unwrap();
-        for tag in ["newest", "idle", "used", "adopted", "gone"] {
+        for (age, tag) in (0..).zip(["newest", "idle", "used", "adopted", "gone"]) {
             real.push(&repository, tag, "amd64", tag.as_bytes()).await;
             let ready = obtain(&engine, &registry, &reference(&real, &repository, tag), IfMissing, &quiet()).await;
-            ours.push(ready.unwrap().pulled().unwrap());
+            ours.push(ready.unwrap().pulled(at(-age)).unwrap());
         }
         let [newest, idle, used, adopted, gone] = &ours[..] else { panic!("five images") };
-        let body = ContainerCreateBody { image: Some(used.id.clone()), ..ContainerCreateBody::default() };
+        let body = ContainerCreateBody { image: Some(used.image_id.clone()), ..ContainerCreateBody::default() };
         let container = docker.create_container(None::<CreateContainerOptions>, body).await.unwrap().id;
         let tag = TagImageOptions { repo: Some(foreign.name()), tag: Some("mine".to_owned()) };
-        docker.tag_image(&adopted.id, Some(tag)).await.unwrap();
+        docker.tag_image(&adopted.image_id, Some(tag)).await.unwrap();
         docker.remove_image(&gone.reference, None::<RemoveImageOptions>, None).await.unwrap();
 
         let kept = prune(&engine, &ours, 10, 0).await.unwrap();
         assert_eq!((kept.removed.len(), kept.released.len()), (0, 0), "there is room and the number is not reached");
         let pruned = prune(&engine, &ours, 1, 0).await.unwrap();
         assert_eq!(pruned.removed, [gone.clone(), idle.clone()], "oldest first");
-        assert_eq!(pruned.released, [adopted.clone()]);
+        assert_eq!(pruned.released.iter().collect::<Vec<_>>(), [adopted]);
         for (image, expected) in [(newest, true), (idle, false), (used, true), (adopted, true)] {
-            assert_eq!(has(&engine, &image.id).await, expected, "{}", image.reference);
+            assert_eq!(has(&engine, &image.image_id).await, expected, "{}", image.reference);
         }
         assert!(has(&engine, &theirs.id).await);
 
@@ -388,8 +396,8 @@ async fn a_prune_takes_only_what_benchd_pulled_and_nobody_uses() {
         let force = RemoveContainerOptions { force: true, ..RemoveContainerOptions::default() };
         docker.remove_container(&container, Some(force)).await.unwrap();
         let left: Vec<PulledImage> = vec![newest.clone(), used.clone()];
-        assert_eq!(prune(&engine, &left, 10, u64::MAX).await.unwrap().removed, [used.clone()]);
-        assert!(has(&engine, &newest.id).await && has(&engine, &theirs.id).await);
+        assert_eq!(prune(&engine, &left, 10, u64::MAX).await.unwrap().removed.iter().collect::<Vec<_>>(), [used]);
+        assert!(has(&engine, &newest.image_id).await && has(&engine, &theirs.id).await);
     })
     .await;
 }
