@@ -13,12 +13,13 @@ use tokio::sync::watch;
 
 pub use error::ImageError;
 pub use progress::PullProgress;
-pub use prune::{Pruned, PulledImage, prune};
+pub use prune::{Pruned, prune};
 pub use pull::{PULL_IDLE_TIMEOUT, pull};
 
 use crate::config::PullPolicy;
 use crate::executor::docker::Engine;
 use crate::registry::{Digest, ImageReference, Presence, Registry};
+use crate::store::PulledImage;
 
 /// An image that the registry had when it was asked: what is run is this digest, whatever the tag says later.
 #[derive(Clone, Debug, PartialEq, Eq)]

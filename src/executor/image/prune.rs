@@ -4,28 +4,12 @@
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
-use bollard::query_parameters::{ListContainersOptions, RemoveImageOptions};
-use chrono::{DateTime, Utc};
-
 use super::ImageError;
 use crate::executor::docker::{Engine, EngineError};
 use crate::executor::room::disk_room;
 use crate::registry::ImageReference;
-
-/// An image that benchd pulled, as recorded when it did.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PulledImage {
-    /// The engine's id (`sha256:..`).
-    pub image_id: String,
-    /// By digest, as pulled: removing takes away this name and, if it has no other, the image.
-    pub reference: String,
-    /// The registry's digest.
-    pub digest: Option<String>,
-    /// Size on the engine's disk in bytes.
-    pub size_bytes: u64,
-    /// When a container last used it, or it was pulled.
-    pub last_used_at: DateTime<Utc>,
-}
+use crate::store::PulledImage;
+use bollard::query_parameters::{ListContainersOptions, RemoveImageOptions};
 
 /// What a prune did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -152,6 +136,8 @@ fn runs_low(root: &str, min_free_bytes: u64) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use chrono::DateTime;
+
     use super::*;
 
     #[test]

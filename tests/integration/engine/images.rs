@@ -12,13 +12,14 @@ use axum::http::Response;
 use benchd::config::PullPolicy::{Always, IfMissing, Never};
 use benchd::executor::docker::{Engine, EngineError};
 use benchd::executor::image::{
-    ImageError, Origin, PullProgress, PulledImage, ReadyImage, Resolution, ResolvedImage, obtain, prune, pull, resolve,
+    ImageError, Origin, PullProgress, ReadyImage, Resolution, ResolvedImage, obtain, prune, pull, resolve,
     resolve_found,
 };
 use benchd::model::{FailureKind, Fault};
 use benchd::registry::{
     Digest, HostSettings, Identity, ImageReference, Login, Presence, Registry, RegistryError, RegistrySettings,
 };
+use benchd::store::PulledImage;
 use bollard::models::ContainerCreateBody;
 use bollard::query_parameters::{
     CreateContainerOptions, ListImagesOptions, RemoveContainerOptions, RemoveImageOptions, TagImageOptions,
