@@ -62,10 +62,11 @@ pub enum ImageSource {
 /// Who is asked for a reference. Placeholders: `{sha}`, `{suffix}`, `{platform}`, `{branch}`, `{repo}`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ImageLookup {
-    /// A program and its arguments. It prints the reference and exits 0, exits 1 for "absent"; any other end is an
-    /// error.
+    /// A program and its arguments. It prints the reference and exits 0, or prints nothing at all and exits 1 for
+    /// "absent"; any other end is an error (a script that crashes exits 1 too, but not in silence).
     Command(Vec<ImageTemplate>),
-    /// An address. It answers 200 with the reference as text, 404 for "absent"; any other answer is an error.
+    /// An address. It answers 200 with the reference as text or as JSON `{"image": ".."}`, 204 or 404 for "absent";
+    /// any other answer, and a web page, is an error.
     Http(ImageTemplate),
 }
 
@@ -125,18 +126,31 @@ impl ImageTemplate {
 
     /// The text for one commit.
     pub fn render(&self, request: ImageRequest<'_>) -> String {
+        self.render_each(request, str::to_owned)
+    }
+
+    /// The address for one commit: as [`ImageTemplate::render`], what is put in is percent-encoded except for `/`.
+    pub fn render_url(&self, request: ImageRequest<'_>) -> String {
+        self.render_each(request, |value| {
+            let encode = |part: &str| url::form_urlencoded::byte_serialize(part.as_bytes()).collect::<String>();
+            value.split('/').map(encode).collect::<Vec<_>>().join("/")
+        })
+    }
+
+    fn render_each(&self, request: ImageRequest<'_>, write: impl Fn(&str) -> String) -> String {
         let mut rendered = String::with_capacity(self.0.len() + 40);
         let mut rest = self.0.as_str();
         while let Some((before, placeholder, after)) = next_placeholder(rest) {
             rendered.push_str(before);
-            rendered.push_str(match placeholder {
+            let value = match placeholder {
                 "sha" => request.sha.as_str(),
                 "suffix" => request.platform.image_suffix(),
                 "platform" => request.platform.as_str(),
                 "branch" => request.branch.as_str(),
                 // The constructor lets no other name in.
                 _ => request.repo.as_str(),
-            });
+            };
+            rendered.push_str(&write(value));
             rest = after;
         }
         rendered.push_str(rest);
@@ -361,6 +375,14 @@ mod tests {
         ] {
             assert_eq!(render(&ImageSource::vllm(platform), branch, platform), expected.replace("SHA", SHA));
         }
+    }
+
+    #[test]
+    fn what_is_put_into_an_address_is_encoded() {
+        let template: ImageTemplate = "https://x.example/{repo}?b={branch}&p={platform}".parse().unwrap();
+        let (repo, branch, sha) = ("a/b".parse().unwrap(), "f&g#h/1+2".parse().unwrap(), SHA.parse().unwrap());
+        let request = ImageRequest { repo: &repo, branch: &branch, sha: &sha, platform: Platform::Cpu };
+        assert_eq!(template.render_url(request), "https://x.example/a/b?b=f%26g%23h/1%2B2&p=cpu");
     }
 
     #[test]

@@ -2,3 +2,5 @@
 
 pub mod device;
 pub mod docker;
+pub mod image;
+pub mod room;

@@ -1,5 +1,8 @@
 //! What several tests share.
 
+pub mod real_registry;
+pub mod stand_in;
+
 use std::path::{Path, PathBuf};
 
 /// A folder of recorded reference data (`golden/device`, `vllm/run-1` ..), kept beside the project and not in it:
