@@ -2,7 +2,19 @@
 
 pub mod cache;
 pub mod collect;
+pub mod container;
 pub mod device;
 pub mod docker;
+mod follow;
+mod input;
+pub mod life;
 pub mod log;
+pub mod network;
+pub mod outcome;
+pub mod pass;
+pub mod settings;
+pub mod watch;
 pub mod workspace;
+
+pub use outcome::{PassEnd, PassError, PassEvent, PassOutcome, Results};
+pub use pass::{adopt, run_pass};
