@@ -1,6 +1,22 @@
 //! Runs a job's containers on the Docker Engine. No other module talks to Docker.
 
+pub mod cache;
+pub mod collect;
+pub mod container;
 pub mod device;
 pub mod docker;
+mod follow;
 pub mod image;
+mod input;
+pub mod life;
+pub mod log;
+pub mod network;
+pub mod outcome;
+pub mod pass;
 pub mod room;
+pub mod settings;
+pub mod watch;
+pub mod workspace;
+
+pub use outcome::{PassEnd, PassError, PassEvent, PassOutcome, Results};
+pub use pass::{adopt, run_pass};

@@ -104,6 +104,9 @@ pub enum FailureKind {
     /// No room is left on a disk of the host.
     #[error("the disk is full")]
     DiskFull,
+    /// The suite wrote more to its disk than it may.
+    #[error("the suite wrote more to disk than it may")]
+    DiskLimit,
     /// The kernel killed a process of the container for memory.
     #[error("the suite ran out of memory")]
     OutOfMemory,
@@ -144,7 +147,7 @@ pub enum FailureKind {
 
 impl FailureKind {
     /// All kinds, with exit code 1 where a kind has one.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::ImageMissing,
         Self::RegistryUnavailable,
         Self::PullFailed,
@@ -155,6 +158,7 @@ impl FailureKind {
         Self::StartFailed,
         Self::DeviceBusy,
         Self::DiskFull,
+        Self::DiskLimit,
         Self::OutOfMemory,
         Self::SuiteMissing,
         Self::SuiteExit { code: 1 },
@@ -183,6 +187,7 @@ impl FailureKind {
             Self::ImageMissing
             | Self::WrongArchitecture
             | Self::PrepareFailed { .. }
+            | Self::DiskLimit
             | Self::OutOfMemory
             | Self::SuiteMissing
             | Self::SuiteExit { .. }
@@ -213,6 +218,7 @@ impl FailureKind {
             Self::StartFailed => "Look at the engine's message; a GPU host needs its container runtime installed.",
             Self::DeviceBusy => "See which process holds the device, or let benchd use other devices.",
             Self::DiskFull => "Free disk space, or lower the retention of images and artifacts.",
+            Self::DiskLimit => "See what the suite writes; raise `disk` in the limits of untrusted code if it is right.",
             Self::OutOfMemory => "Raise the memory limit, or measure this model on a larger host.",
             Self::SuiteMissing => "Check the suite's command and working folder against the image.",
             Self::SuiteExit { .. } | Self::ServerDied => "Read the end of the log: the commit itself may be broken.",

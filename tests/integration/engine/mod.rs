@@ -1,7 +1,11 @@
 //! Tests with a real Docker Engine and real registries: `tests/support/engine.sh start` sets them up. Each leaves the
 //! engine as it found it.
 
+mod container_image;
 mod images;
+mod pass_case;
+mod passes;
+mod passes_under_fault;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

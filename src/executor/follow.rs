@@ -1,0 +1,280 @@
+//! Follows a running container to its end: its log to the file, its limits, the engine that goes away and comes back.
+
+use std::time::Duration;
+
+use bollard::container::LogOutput;
+use futures_util::StreamExt;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Clock;
+
+use super::container::PassRequest;
+use super::life::{Container, Inspection, Phase, is_away};
+use super::log::entries::Entries;
+use super::log::lines::{Line, Lines};
+use super::log::{LogFile, LogSummary, Redactor};
+use super::outcome::{LOG_FILE, PassEnd, PassError, PassEvent, artifacts_error, gone_error};
+use super::watch::{Action, PointsSeen, Watch};
+
+/// How often the limits are looked at.
+const TICK: Duration = Duration::from_secs(1);
+/// How often the container itself is looked at: a stream can hang, and the disk limit is read there.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
+/// How long to wait between two streams of a container that still runs.
+const REOPEN_AFTER: Duration = Duration::from_millis(300);
+
+/// How often the log may break off although the engine answers.
+const MAX_BROKEN_OFF: u32 = 50;
+
+/// A container's whole life, as followed.
+pub(super) struct Followed {
+    /// After its end.
+    pub inspection: Inspection,
+    /// Why it was stopped, if it did not end by itself.
+    pub stopped: Option<PassEnd>,
+    /// How far the suite came.
+    pub points: PointsSeen,
+    /// What it printed.
+    pub log: LogSummary,
+}
+
+/// Follows `container` until its main process ended and all its output is in the log.
+pub(super) async fn follow(
+    container: &Container,
+    clock: &Clock,
+    request: &PassRequest,
+    events: &(dyn Fn(PassEvent<'_>) + Send + Sync),
+    cancel: &CancellationToken,
+) -> Result<Followed, PassError> {
+    let inspection = container.look(false).await.map_err(|error| gone_error(error, request))?;
+    let now = clock.now();
+    let path = request.artifacts.join(LOG_FILE);
+    tokio::fs::create_dir_all(&request.artifacts).await.map_err(artifacts_error(&request.artifacts))?;
+    let file = LogFile::create(&path, request.limits.log_bytes).map_err(artifacts_error(&path))?;
+    let mut follower = Follower {
+        container,
+        clock,
+        request,
+        events,
+        entries: Entries::default(),
+        lines: Lines::new(Redactor::new(request.secrets.values())),
+        file,
+        watch: Watch::new(request, inspection.started_at.unwrap_or(now), now),
+        stopped: None,
+        broken_off: 0,
+    };
+    // What was printed before is read first, so that no limit is judged by half of the log.
+    follower.catch_up().await?;
+    let inspection = loop {
+        follower.stream(cancel).await?;
+        let inspection = follower.wait_for_engine(cancel).await?;
+        match inspection.phase {
+            Phase::Ended => break inspection,
+            Phase::Created | Phase::Running => tokio::time::sleep(REOPEN_AFTER).await,
+        }
+    };
+    // The end is certain when reading once more brings nothing.
+    while follower.catch_up().await? == CaughtUp::More {}
+    follower.finish(inspection)
+}
+
+/// Whether reading once more brought anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum CaughtUp {
+    More,
+    Nothing,
+}
+
+struct Follower<'a> {
+    container: &'a Container,
+    clock: &'a Clock,
+    request: &'a PassRequest,
+    events: &'a (dyn Fn(PassEvent<'_>) + Send + Sync),
+    entries: Entries,
+    lines: Lines,
+    file: LogFile,
+    watch: Watch,
+    stopped: Option<PassEnd>,
+    broken_off: u32,
+}
+
+impl Follower<'_> {
+    /// Reads the log as it comes, until the stream ends for whatever reason.
+    async fn stream(&mut self, cancel: &CancellationToken) -> Result<(), PassError> {
+        self.entries.reopen();
+        let mut stream = Box::pin(self.container.log(true, self.entries.since()));
+        let mut ticks = interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut looked_at = Instant::now();
+        loop {
+            let cancellable = self.stopped != Some(PassEnd::Cancelled);
+            tokio::select! {
+                biased;
+                () = cancel.cancelled(), if cancellable => self.stop(PassEnd::Cancelled).await?,
+                item = stream.next() => match item {
+                    Some(Ok(output)) => {
+                        self.output(output)?;
+                    }
+                    Some(Err(_)) | None => return Ok(()),
+                },
+                _ = ticks.tick() => {
+                    self.flush()?;
+                    self.enforce().await?;
+                    if looked_at.elapsed() >= LOOK_EVERY {
+                        looked_at = Instant::now();
+                        if self.look().await? == Phase::Ended {
+                            return Ok(());
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Reads what there is; the engine repeats the last second, which is skipped.
+    async fn catch_up(&mut self) -> Result<CaughtUp, PassError> {
+        self.entries.reopen();
+        let mut stream = Box::pin(self.container.log(false, self.entries.since()));
+        let mut caught_up = CaughtUp::Nothing;
+        loop {
+            match stream.next().await {
+                Some(Ok(output)) => {
+                    if self.output(output)? > 0 {
+                        caught_up = CaughtUp::More;
+                    }
+                }
+                Some(Err(error)) => {
+                    if self.broken_off >= MAX_BROKEN_OFF {
+                        return Err(PassError::LogLost { source: Box::new(error) });
+                    }
+                    self.broken_off += 1;
+                    tokio::time::sleep(REOPEN_AFTER).await;
+                    self.container.look(false).await.map_err(|error| gone_error(error, self.request))?;
+                    return Ok(CaughtUp::More);
+                }
+                None => {
+                    // A last line may lack its line feed.
+                    if self.entry_at_end()? > 0 {
+                        caught_up = CaughtUp::More;
+                    }
+                    return Ok(caught_up);
+                }
+            }
+        }
+    }
+
+    fn output(&mut self, output: LogOutput) -> Result<usize, PassError> {
+        let framed = match &output {
+            LogOutput::Console { .. } => false,
+            LogOutput::StdIn { .. } | LogOutput::StdOut { .. } | LogOutput::StdErr { .. } => true,
+        };
+        let mut entries = self.entries.take(&output.into_bytes());
+        if framed {
+            // A frame is one entry, with a line feed or without.
+            entries.extend(self.entries.finish());
+        }
+        self.write(entries)
+    }
+
+    fn entry_at_end(&mut self) -> Result<usize, PassError> {
+        let entries = self.entries.finish().into_iter().collect();
+        self.write(entries)
+    }
+
+    fn write(&mut self, entries: Vec<super::log::entries::Entry>) -> Result<usize, PassError> {
+        let count = entries.len();
+        let mut found = Vec::new();
+        for entry in entries {
+            self.lines.take(entry.at, &entry.bytes, &mut |line| found.push(line));
+        }
+        found.iter().try_for_each(|line| self.line(line))?;
+        Ok(count)
+    }
+
+    fn line(&mut self, line: &Line) -> Result<(), PassError> {
+        self.file.line(line).map_err(artifacts_error(&self.request.artifacts.join(LOG_FILE)))?;
+        (self.events)(PassEvent::Line(line));
+        if let Some(change) = self.watch.line(line, self.clock.now()) {
+            (self.events)(PassEvent::Change(&change));
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), PassError> {
+        self.file.flush().map_err(artifacts_error(&self.request.artifacts.join(LOG_FILE)))
+    }
+
+    async fn enforce(&mut self) -> Result<(), PassError> {
+        if self.stopped.is_some() {
+            return Ok(());
+        }
+        match self.watch.due(self.clock.now()) {
+            None => Ok(()),
+            Some(Action::EndBenchmark { point }) => {
+                (self.events)(PassEvent::EndingBenchmark(&point));
+                match self.container.signal("SIGUSR1").await {
+                    // It ended in this very moment.
+                    Ok(()) | Err(super::docker::EngineError::Answer { .. }) => Ok(()),
+                    Err(error) => Err(error.into()),
+                }
+            }
+            Some(Action::Stop(limit)) => self.stop(PassEnd::TimedOut(limit)).await,
+        }
+    }
+
+    /// Stops the container; the reason that comes first stays, but a person's word stands over all.
+    async fn stop(&mut self, end: PassEnd) -> Result<(), PassError> {
+        (self.events)(PassEvent::Stopping(&end));
+        let grace = self.request.limits.stop_grace;
+        let cancelled = end == PassEnd::Cancelled;
+        self.stopped = Some(end);
+        // Nobody who gives up waits long for an engine that is away.
+        let container = self.container.clone();
+        let container = if cancelled { container.with_patience(grace) } else { container };
+        match container.stop(grace).await {
+            Err(error) if cancelled && is_away(&error) => Err(PassError::Cancelled),
+            answer => answer.map_err(|error| gone_error(error, self.request)),
+        }
+    }
+
+    async fn look(&mut self) -> Result<Phase, PassError> {
+        let limit = self.request.limits.disk_bytes;
+        let seen = self.container.look(limit.is_some()).await.map_err(|error| gone_error(error, self.request))?;
+        if self.stopped.is_none() && limit.is_some_and(|limit| seen.written_bytes.is_some_and(|bytes| bytes > limit)) {
+            self.stop(PassEnd::DiskLimit).await?;
+        }
+        Ok(seen.phase)
+    }
+
+    /// Looks at the container as soon as the engine answers.
+    async fn wait_for_engine(&mut self, cancel: &CancellationToken) -> Result<Inspection, PassError> {
+        let look = self.container.look(false);
+        tokio::pin!(look);
+        let quick = tokio::time::timeout(TICK, &mut look).await;
+        let answer = match quick {
+            Ok(answer) => answer,
+            Err(_elapsed) => {
+                (self.events)(PassEvent::EngineAway);
+                let answer = tokio::select! {
+                    answer = &mut look => answer,
+                    // There is nobody who could stop the container.
+                    () = cancel.cancelled() => return Err(PassError::Cancelled),
+                };
+                if answer.is_ok() {
+                    (self.events)(PassEvent::EngineBack);
+                }
+                answer
+            }
+        };
+        answer.map_err(|error| gone_error(error, self.request))
+    }
+
+    fn finish(mut self, inspection: Inspection) -> Result<Followed, PassError> {
+        let mut found = Vec::new();
+        self.lines.finish(&mut |line| found.push(line));
+        found.iter().try_for_each(|line| self.line(line))?;
+        let log = self.file.finish().map_err(artifacts_error(&self.request.artifacts.join(LOG_FILE)))?;
+        Ok(Followed { inspection, stopped: self.stopped, points: self.watch.into_seen(), log })
+    }
+}

@@ -1,0 +1,123 @@
+//! Takes known secrets out of text by their value, also in the forms in which programs pass them on: percent-encoded
+//! and base64 (plain or inside something longer).
+
+use std::collections::BTreeSet;
+
+use aho_corasick::{AhoCorasick, MatchKind};
+use base64::Engine as _;
+use base64::prelude::{BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE_NO_PAD};
+
+/// What stands in the place of a secret.
+pub const MASK: &str = "***";
+
+/// Parts of a secret that are shorter than this are not looked for: they would blacken ordinary text.
+const MIN_BYTES: usize = 4;
+
+/// Knows the secrets of a pass.
+#[derive(Clone, Debug, Default)]
+pub struct Redactor {
+    matcher: Option<AhoCorasick>,
+    longest: usize,
+}
+
+impl Redactor {
+    /// Redacts `secrets`; each line of a secret of several lines counts on its own, as lines are what a log holds.
+    pub fn new<'a>(secrets: impl IntoIterator<Item = &'a str>) -> Self {
+        let forms: BTreeSet<String> = secrets.into_iter().flat_map(forms).filter(|f| f.len() >= MIN_BYTES).collect();
+        let longest = forms.iter().map(String::len).max().unwrap_or(0);
+        // Building fails only beyond 2^31 bytes of secrets.
+        let matcher = AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(&forms).ok();
+        Self { matcher: matcher.filter(|_| longest > 0), longest }
+    }
+
+    /// The length of the longest form in bytes.
+    pub fn longest(&self) -> usize {
+        self.longest
+    }
+
+    /// `bytes` as text, every secret masked and every control character dropped.
+    pub fn redact(&self, bytes: &[u8]) -> String {
+        let text: String = String::from_utf8_lossy(bytes).chars().filter(|c| *c == '\t' || !c.is_control()).collect();
+        match &self.matcher {
+            None => text,
+            Some(matcher) => {
+                let mut masked = String::with_capacity(text.len());
+                matcher.replace_all_with(&text, &mut masked, |_, _, to| {
+                    to.push_str(MASK);
+                    true
+                });
+                masked
+            }
+        }
+    }
+
+    /// The last place at or before `limit` where `bytes` can be cut without going through a secret or a character.
+    pub fn cut_before(&self, bytes: &[u8], limit: usize) -> usize {
+        let straddles = |m: &aho_corasick::Match| m.start() < limit && limit < m.end();
+        let mut cut = self
+            .matcher
+            .as_ref()
+            .and_then(|matcher| matcher.find_iter(bytes).find(straddles))
+            .map_or(limit, |found| found.start());
+        let is_continuation = |at: usize| bytes.get(at).is_some_and(|b| b & 0b1100_0000 == 0b1000_0000);
+        let boundary = cut;
+        while cut > 0 && is_continuation(cut) && boundary - cut < 4 {
+            cut -= 1;
+        }
+        if cut == 0 || is_continuation(cut) { boundary } else { cut }
+    }
+}
+
+fn forms(secret: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for part in secret.lines().map(str::trim).filter(|part| part.len() >= MIN_BYTES) {
+        found.push(part.to_owned());
+        found.push(url::form_urlencoded::byte_serialize(part.as_bytes()).collect());
+        found.push(part.replace('"', "\\\"").replace('/', "\\/"));
+        for offset in 0..3 {
+            found.push(inside_base64(part, offset, |bytes| BASE64_STANDARD_NO_PAD.encode(bytes)));
+            found.push(inside_base64(part, offset, |bytes| BASE64_URL_SAFE_NO_PAD.encode(bytes)));
+        }
+    }
+    found
+}
+
+/// The characters that only the secret decides when it is encoded `offset` bytes (modulo 3) behind something else.
+fn inside_base64(secret: &str, offset: usize, encode: impl Fn(&[u8]) -> String) -> String {
+    let bytes = [&[0].repeat(offset), secret.as_bytes()].concat();
+    let first = (offset * 8).div_ceil(6);
+    let whole = bytes.len() * 8 / 6;
+    encode(&bytes).get(first..whole).unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_form_is_masked() {
+        let secret = "hf_s3cr?t/value~";
+        let redactor = Redactor::new([secret]);
+        let mut texts = vec![format!("token={secret};"), "hf_s3cr%3Ft%2Fvalue%7E".into()];
+        for prefix in ["", "u", "us", "user:"] {
+            texts.push(BASE64_STANDARD_NO_PAD.encode(format!("{prefix}{secret}")));
+            texts.push(BASE64_URL_SAFE_NO_PAD.encode(format!("{prefix}{secret}tail")));
+        }
+        for text in &texts {
+            assert!(redactor.redact(text.as_bytes()).contains(MASK), "{text}");
+        }
+        assert_eq!(redactor.redact(b"nothing here"), "nothing here");
+    }
+
+    #[test]
+    fn lines_of_a_key_count_alone_and_short_ones_do_not() {
+        let redactor = Redactor::new(["-----BEGIN-----\nMIIEabcdef\nab\n", ""]);
+        assert_eq!(redactor.redact(b"x MIIEabcdef ab"), "x *** ab");
+        assert_eq!(Redactor::new(["", "abc"]).redact(b"abc"), "abc");
+    }
+
+    #[test]
+    fn a_secret_inside_another_goes_with_it() {
+        assert_eq!(Redactor::new(["hf_abc", "hf_abcdef"]).redact(b"hf_abcdef hf_abc"), "*** ***");
+    }
+}

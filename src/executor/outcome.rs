@@ -1,0 +1,250 @@
+//! How a pass can end: what it left, or why it left nothing, and which failure of a job that is.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::model::{Conclusion, FailureKind, Fault};
+
+use super::collect::{CollectError, Taken};
+use super::container::{InvalidRequest, PassRequest};
+use super::docker::EngineError;
+use super::log::LogSummary;
+use super::log::lines::Line;
+use super::watch::{Change, PointsSeen, TimeLimit};
+
+/// Name of the log in a pass's artifacts.
+pub const LOG_FILE: &str = "console.log";
+/// Name of the folder of results in a pass's artifacts.
+pub const RESULTS_DIR: &str = "results";
+/// Name of what was put into the container, in a pass's artifacts.
+pub const INPUT_FILE: &str = "input.tar";
+/// Name of the container's specification, in a pass's artifacts.
+pub const SPEC_FILE: &str = "container.json";
+
+/// What happens while a pass runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PassEvent<'a> {
+    /// The container runs.
+    Started,
+    /// A container of this pass was found, and is followed from its first line on.
+    Adopted,
+    /// A line was printed.
+    Line(&'a Line),
+    /// A line told something.
+    Change(&'a Change),
+    /// A benchmark is being ended because of its time or of a fatal line.
+    EndingBenchmark(&'a str),
+    /// The suite is being stopped.
+    Stopping(&'a PassEnd),
+    /// The engine went away; the container goes on.
+    EngineAway,
+    /// The engine is back.
+    EngineBack,
+}
+
+/// How a pass ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "end", rename_all = "snake_case")]
+pub enum PassEnd {
+    /// The suite ended by itself; code 0 proves nothing.
+    SuiteEnded {
+        /// Its exit code.
+        code: i64,
+    },
+    /// The suite's script is not in the container.
+    SuiteMissing,
+    /// A command before the suite failed.
+    PrepareFailed {
+        /// Its exit code.
+        code: i64,
+    },
+    /// The kernel killed the suite or a part of it for memory.
+    OutOfMemory,
+    /// It took too long.
+    TimedOut(TimeLimit),
+    /// It wrote more than it may.
+    DiskLimit,
+    /// A person stopped it.
+    Cancelled,
+}
+
+/// What came out of the results folder.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "results", rename_all = "snake_case")]
+pub enum Results {
+    /// Files, in [`RESULTS_DIR`] of the artifacts.
+    Taken(Taken),
+    /// There is no such folder in the container, or no file in it.
+    None,
+    /// More than the cap; what was taken until then is in [`RESULTS_DIR`].
+    TooLarge {
+        /// The cap in bytes.
+        cap_bytes: u64,
+    },
+}
+
+/// What a pass left.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PassOutcome {
+    /// How it ended.
+    pub end: PassEnd,
+    /// The exit code of the container; `None` when it did not end by itself.
+    pub exit_code: Option<i64>,
+    /// Whether the kernel killed a process for memory.
+    pub out_of_memory: bool,
+    /// When the container began.
+    pub started_at: DateTime<Utc>,
+    /// When it ended.
+    pub ended_at: DateTime<Utc>,
+    /// Its log.
+    pub log: LogSummary,
+    /// Its results.
+    pub results: Results,
+    /// How far the suite came.
+    pub points: PointsSeen,
+}
+
+/// Why a pass left nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum PassError {
+    /// The request contradicts itself.
+    #[error(transparent)]
+    Request(#[from] InvalidRequest),
+    /// The engine has no such image.
+    #[error("the image {image} is not on this host: it has to be pulled before")]
+    ImageMissing {
+        /// The image.
+        image: String,
+    },
+    /// The container was made and could not be started; it was removed.
+    #[error("failed to start the container: {message}{}", start_hint(message))]
+    Start {
+        /// The engine's words.
+        message: String,
+    },
+    /// The container was removed by somebody else.
+    #[error("the container {name} is gone: somebody removed it")]
+    Gone {
+        /// Its name.
+        name: String,
+    },
+    /// The engine refused something or stayed away.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The engine answers, and its log of the container cannot be read.
+    #[error("failed to read the container's log: {source}")]
+    LogLost {
+        /// What the client said.
+        source: Box<bollard::errors::Error>,
+    },
+    /// A file of the artifacts could not be written.
+    #[error("failed to write {path}: {source}", path = path.display())]
+    Artifacts {
+        /// The file.
+        path: PathBuf,
+        /// What the file system said.
+        source: io::Error,
+    },
+    /// The results could not be read out of the container.
+    #[error(transparent)]
+    Results(CollectError),
+    /// It was cancelled before there was a container.
+    #[error("cancelled before the container was started")]
+    Cancelled,
+}
+
+fn start_hint(message: &str) -> &'static str {
+    if message.contains("could not select device driver") {
+        " (the engine has no GPU runtime: install the NVIDIA Container Toolkit and restart the engine)"
+    } else if message.contains("unknown or invalid runtime name") {
+        " (install this platform's container runtime and register it with the engine)"
+    } else if message.contains("failed to create endpoint") || message.contains("bridge") {
+        " (the engine's network is damaged: restart the engine)"
+    } else {
+        ""
+    }
+}
+
+impl PassError {
+    /// The failure that a job ends with; `None` when it was cancelled.
+    pub fn failure_kind(&self) -> Option<FailureKind> {
+        let full = |error: &io::Error, other| {
+            let full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+            if full { FailureKind::DiskFull } else { other }
+        };
+        Some(match self {
+            Self::Request(_) => FailureKind::WorkspaceFailed,
+            Self::ImageMissing { .. } => FailureKind::ImageMissing,
+            Self::Start { message } if message.contains("no space left on device") => FailureKind::DiskFull,
+            Self::Start { .. } => FailureKind::StartFailed,
+            Self::Engine(error) if error.is_disk_full() => FailureKind::DiskFull,
+            Self::Gone { .. } | Self::LogLost { .. } | Self::Engine(_) => FailureKind::EngineUnavailable,
+            Self::Artifacts { source, .. } | Self::Results(CollectError::Write { source, .. }) => {
+                full(source, FailureKind::WorkspaceFailed)
+            }
+            Self::Results(CollectError::TooLarge { .. }) => FailureKind::ResultsTooLarge,
+            Self::Results(CollectError::Read(_)) => FailureKind::EngineUnavailable,
+            Self::Cancelled => return None,
+        })
+    }
+
+    /// Whether repeating the pass may help.
+    pub fn fault(&self) -> Fault {
+        match self {
+            Self::Engine(error) => error.fault(),
+            Self::Gone { .. } | Self::LogLost { .. } | Self::Results(CollectError::Read(_)) => Fault::Transient,
+            Self::Request(_)
+            | Self::ImageMissing { .. }
+            | Self::Start { .. }
+            | Self::Artifacts { .. }
+            | Self::Results(CollectError::TooLarge { .. } | CollectError::Write { .. })
+            | Self::Cancelled => Fault::Permanent,
+        }
+    }
+}
+
+impl PassOutcome {
+    /// What went wrong with the pass itself, whatever its results are; `None` when nothing did.
+    pub fn failure(&self) -> Option<FailureKind> {
+        match &self.end {
+            PassEnd::SuiteMissing => Some(FailureKind::SuiteMissing),
+            PassEnd::PrepareFailed { code } => Some(FailureKind::PrepareFailed { code: *code }),
+            PassEnd::OutOfMemory => Some(FailureKind::OutOfMemory),
+            PassEnd::DiskLimit => Some(FailureKind::DiskLimit),
+            PassEnd::TimedOut(_) | PassEnd::Cancelled => None,
+            PassEnd::SuiteEnded { code } => match (&self.results, code) {
+                (Results::TooLarge { .. }, _) => Some(FailureKind::ResultsTooLarge),
+                (_, 1..) | (_, ..=-1) => Some(FailureKind::SuiteExit { code: *code }),
+                (_, 0) if !self.points.server_died.is_empty() => Some(FailureKind::ServerDied),
+                (Results::None, 0) => Some(FailureKind::NoResults),
+                (Results::Taken(_), 0) => None,
+            },
+        }
+    }
+
+    /// How the job ends when it is this one pass, of which `measured` points are good and `missing` are not there or
+    /// bad.
+    pub fn conclude(&self, measured: usize, missing: usize) -> Conclusion {
+        match (&self.end, self.failure()) {
+            (PassEnd::Cancelled, _) => Conclusion::Cancelled,
+            (PassEnd::TimedOut(_), _) if measured == 0 => Conclusion::TimedOut,
+            (PassEnd::TimedOut(_), _) => Conclusion::Incomplete,
+            (_, failure) if measured == 0 => Conclusion::Failure(failure.unwrap_or(FailureKind::NoResults)),
+            (_, Some(_)) => Conclusion::Incomplete,
+            (_, None) if missing > 0 => Conclusion::Incomplete,
+            (_, None) => Conclusion::Success,
+        }
+    }
+}
+
+pub(super) fn artifacts_error(path: &Path) -> impl FnOnce(io::Error) -> PassError + use<> {
+    let path = path.to_owned();
+    move |source| PassError::Artifacts { path, source }
+}
+
+pub(super) fn gone_error(error: EngineError, request: &PassRequest) -> PassError {
+    if error.is_not_found() { PassError::Gone { name: request.id.container_name() } } else { PassError::Engine(error) }
+}

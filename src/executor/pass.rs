@@ -1,0 +1,267 @@
+//! The life of a pass: one container from its creation to its removal, and what it left. A pass whose container is
+//! already there (benchd was restarted) is adopted instead of started again.
+
+use std::io;
+use std::path::Path;
+
+use tokio_util::io::{StreamReader, SyncIoBridge};
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Clock;
+
+use super::collect::{CollectError, unpack};
+use super::container::{BENCHD_DIR, ContainerSpec, PassRequest, Profile};
+use super::docker::{Engine, EngineError};
+use super::follow::{Followed, follow};
+use super::input;
+use super::life::{self, Container, Inspection, Phase};
+use super::network;
+use super::outcome::{
+    INPUT_FILE, PassEnd, PassError, PassEvent, PassOutcome, RESULTS_DIR, Results, SPEC_FILE, artifacts_error,
+    gone_error,
+};
+
+/// Runs a pass to its end: adopts its container or makes one, follows it, takes its results, removes it. The log, the
+/// results and what is needed to repeat it lie in the request's `artifacts`.
+///
+/// `cancel` stops and removes the container. When the returned future is dropped, or the process dies, the container
+/// goes on, and the same call adopts it later.
+///
+/// # Errors
+/// When there is no outcome; the container is removed then, unless the engine is away.
+pub async fn run_pass(
+    engine: &Engine,
+    clock: &Clock,
+    request: &PassRequest,
+    events: &(dyn Fn(PassEvent<'_>) + Send + Sync),
+    cancel: &CancellationToken,
+) -> Result<PassOutcome, PassError> {
+    let spec = ContainerSpec::of(request)?;
+    if let Some(outcome) = adopt(engine, clock, request, events, cancel).await? {
+        return Ok(outcome);
+    }
+    let begun = async {
+        let input = input::archive(request).map_err(artifacts_error(&request.artifacts))?;
+        keep(&request.artifacts, &spec, &input).await?;
+        match &request.profile {
+            Profile::Trusted => {}
+            Profile::Untrusted { network } => network::ensure_untrusted(engine, network).await?,
+        }
+        let patience = request.limits.engine_patience;
+        let made = Container::create(engine, &spec, &request.secrets, patience).await;
+        let container = made.map_err(|error| create_error(error, &spec.image))?;
+        match fill_and_start(&container, request, input).await {
+            Ok(()) => Ok(container),
+            Err(error) => {
+                remove(&container).await;
+                Err(error)
+            }
+        }
+    };
+    let container = tokio::select! {
+        begun = begun => begun?,
+        () = cancel.cancelled() => {
+            // The request in flight may have made it all the same.
+            if let Some(container) = life::find(engine, request.id, request.limits.stop_grace).await? {
+                container.remove().await?;
+            }
+            return Err(PassError::Cancelled);
+        }
+    };
+    events(PassEvent::Started);
+    finish(container, clock, request, events, cancel).await
+}
+
+/// Follows the container that an earlier benchd started for this pass, or collects it if it ended meanwhile; `None` when
+/// there is none. One that was made and never started is removed.
+///
+/// # Errors
+/// As [`run_pass`].
+pub async fn adopt(
+    engine: &Engine,
+    clock: &Clock,
+    request: &PassRequest,
+    events: &(dyn Fn(PassEvent<'_>) + Send + Sync),
+    cancel: &CancellationToken,
+) -> Result<Option<PassOutcome>, PassError> {
+    let Some(container) = life::find(engine, request.id, request.limits.engine_patience).await? else {
+        return Ok(None);
+    };
+    match container.look(false).await?.phase {
+        Phase::Created => {
+            container.remove().await?;
+            Ok(None)
+        }
+        Phase::Running | Phase::Ended => {
+            events(PassEvent::Adopted);
+            finish(container, clock, request, events, cancel).await.map(Some)
+        }
+    }
+}
+
+async fn keep(artifacts: &Path, spec: &ContainerSpec, input: &[u8]) -> Result<(), PassError> {
+    let write = async |name: &str, bytes: &[u8]| {
+        let path = artifacts.join(name);
+        tokio::fs::write(&path, bytes).await.map_err(artifacts_error(&path))
+    };
+    tokio::fs::create_dir_all(artifacts).await.map_err(artifacts_error(artifacts))?;
+    let json = serde_json::to_vec_pretty(spec).map_err(|e| artifacts_error(artifacts)(e.into()))?;
+    write(SPEC_FILE, &json).await?;
+    write(INPUT_FILE, input).await
+}
+
+fn create_error(error: EngineError, image: &str) -> PassError {
+    let missing = matches!(&error, EngineError::Answer { status: 404, message, .. }
+        if message.to_ascii_lowercase().contains("image"));
+    if missing { PassError::ImageMissing { image: image.to_owned() } } else { PassError::Engine(error) }
+}
+
+async fn fill_and_start(container: &Container, request: &PassRequest, input: Vec<u8>) -> Result<(), PassError> {
+    if let Some(workspace) = &request.workspace {
+        container.put_file(&request.suite.workdir, workspace).await?;
+    }
+    container.put("/", input).await?;
+    container.start().await.map_err(|error| match &error {
+        EngineError::Answer { message, .. } => PassError::Start { message: message.clone() },
+        EngineError::NotRunning { .. }
+        | EngineError::PermissionDenied { .. }
+        | EngineError::Refused { .. }
+        | EngineError::Lost { .. }
+        | EngineError::TimedOut { .. }
+        | EngineError::UnsupportedHost { .. }
+        | EngineError::TooOld { .. }
+        | EngineError::InStream { .. }
+        | EngineError::Client { .. } => PassError::Engine(error),
+    })
+}
+
+/// Removes a container whose pass failed; the error that is already on its way says more than this one.
+async fn remove(container: &Container) {
+    if let Err(error) = container.remove().await {
+        tracing::warn!(container.id = container.id(), error = %error, "failed to remove the container");
+    }
+}
+
+async fn finish(
+    container: Container,
+    clock: &Clock,
+    request: &PassRequest,
+    events: &(dyn Fn(PassEvent<'_>) + Send + Sync),
+    cancel: &CancellationToken,
+) -> Result<PassOutcome, PassError> {
+    let outcome = follow_and_collect(&container, clock, request, events, cancel).await;
+    match outcome {
+        Ok(outcome) => {
+            container.remove().await?;
+            Ok(outcome)
+        }
+        Err(error @ PassError::Cancelled) => {
+            // Nobody waits long for an engine that is away.
+            remove(&container.with_patience(request.limits.stop_grace)).await;
+            Err(error)
+        }
+        Err(error) => {
+            remove(&container).await;
+            Err(error)
+        }
+    }
+}
+
+async fn follow_and_collect(
+    container: &Container,
+    clock: &Clock,
+    request: &PassRequest,
+    events: &(dyn Fn(PassEvent<'_>) + Send + Sync),
+    cancel: &CancellationToken,
+) -> Result<PassOutcome, PassError> {
+    let Followed { inspection, stopped, points, log } = follow(container, clock, request, events, cancel).await?;
+    let end = match stopped {
+        Some(end) => end,
+        None => ended(container, &inspection).await,
+    };
+    let results = match &end {
+        PassEnd::Cancelled => Results::None,
+        PassEnd::SuiteEnded { .. }
+        | PassEnd::SuiteMissing
+        | PassEnd::PrepareFailed { .. }
+        | PassEnd::OutOfMemory
+        | PassEnd::TimedOut(_)
+        | PassEnd::DiskLimit => collect(container, request).await?,
+    };
+    let now = clock.now();
+    let by_itself = !matches!(end, PassEnd::Cancelled | PassEnd::TimedOut(_) | PassEnd::DiskLimit);
+    Ok(PassOutcome {
+        exit_code: by_itself.then_some(inspection.exit_code),
+        end,
+        out_of_memory: inspection.out_of_memory,
+        started_at: inspection.started_at.unwrap_or(now),
+        ended_at: inspection.ended_at.unwrap_or(now),
+        log,
+        results,
+        points,
+    })
+}
+
+/// How a container ended that nobody stopped: by what the kernel and the entry script say, and by its exit code when
+/// the script had no time to say anything.
+async fn ended(container: &Container, inspection: &Inspection) -> PassEnd {
+    if inspection.out_of_memory {
+        return PassEnd::OutOfMemory;
+    }
+    let code = inspection.exit_code;
+    let said = said_by_entry(container).await.unwrap_or_default();
+    match said.split_ascii_whitespace().next() {
+        Some("suite-missing") => PassEnd::SuiteMissing,
+        Some("prepare-failed") => PassEnd::PrepareFailed { code },
+        Some(_) | None => PassEnd::SuiteEnded { code },
+    }
+}
+
+/// The entry script's last word; it is short, and it is not trusted further than the exit code is.
+async fn said_by_entry(container: &Container) -> io::Result<String> {
+    let stream = Box::pin(container.archive(&format!("{BENCHD_DIR}/outcome")));
+    let reader = SyncIoBridge::new(StreamReader::new(stream));
+    let read = move || {
+        let mut archive = tar::Archive::new(reader);
+        let mut text = String::new();
+        if let Some(entry) = archive.entries()?.next() {
+            io::Read::read_to_string(&mut io::Read::take(entry?, 256), &mut text)?;
+        }
+        Ok(text)
+    };
+    tokio::task::spawn_blocking(read).await.map_err(io::Error::other)?
+}
+
+/// Takes the results out; again from the start when the engine went away in the middle.
+async fn collect(container: &Container, request: &PassRequest) -> Result<Results, PassError> {
+    let suite = &request.suite;
+    let path = Path::new(&suite.workdir).join(&suite.results_dir);
+    let target = request.artifacts.join(RESULTS_DIR);
+    let partial = request.artifacts.join(format!("{RESULTS_DIR}.partial"));
+    let cap_bytes = request.limits.results_bytes;
+    let until = tokio::time::Instant::now() + request.limits.engine_patience;
+    loop {
+        for dir in [&partial, &target] {
+            match tokio::fs::remove_dir_all(dir).await {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(artifacts_error(dir)(error)),
+                Ok(()) | Err(_) => {}
+            }
+        }
+        // Waits for an engine that is away.
+        container.look(false).await.map_err(|error| gone_error(error, request))?;
+        let stream = Box::pin(container.archive(&path.display().to_string()));
+        let reader = SyncIoBridge::new(StreamReader::new(stream));
+        let into = partial.clone();
+        let unpacked = tokio::task::spawn_blocking(move || unpack(reader, &into, cap_bytes)).await;
+        let results = match unpacked.map_err(|error| artifacts_error(&partial)(io::Error::other(error)))? {
+            Ok(taken) if taken.files == 0 && taken.problems.is_empty() => Results::None,
+            Ok(taken) => Results::Taken(taken),
+            Err(CollectError::TooLarge { cap_bytes, .. }) => Results::TooLarge { cap_bytes },
+            Err(CollectError::Read(error)) if error.kind() == io::ErrorKind::NotFound => Results::None,
+            Err(CollectError::Read(_)) if tokio::time::Instant::now() < until => continue,
+            Err(error) => return Err(PassError::Results(error)),
+        };
+        tokio::fs::rename(&partial, &target).await.map_err(artifacts_error(&target))?;
+        return Ok(results);
+    }
+}
