@@ -197,8 +197,7 @@ pub type Sink<'s> = dyn FnMut(Finding<'_, '_>) -> io::Result<()> + 's;
 
 /// Judges the files directly in `dir` and hands every valid record and native result to `sink`.
 pub fn check(dir: &Path, expectation: Expectation, sink: &mut Sink<'_>) -> Result<Report, CheckError> {
-    let entries =
-        files::entries(dir).map_err(|source| CheckError::Directory { path: dir.to_owned(), source })?;
+    let entries = files::entries(dir).map_err(|source| CheckError::Directory { path: dir.to_owned(), source })?;
     let mut buffer = Vec::new();
     let mut report =
         Report { records: 0, files: Vec::new(), points: Vec::new(), problems: Vec::new(), warnings: Vec::new() };
@@ -363,15 +362,16 @@ impl Pass<'_, '_> {
             overwritten.extend(record::RESERVED.iter().filter(|key| json::field(value, key).is_some()));
             self.report.records += 1;
             self.points.valid(point, part);
-            let found =
-                Found { benchmark: &benchmark, variant, point, record: value, worth, origin: Origin::Suite };
+            let found = Found { benchmark: &benchmark, variant, point, record: value, worth, origin: Origin::Suite };
             self.hand_on(name, Finding::Record(found))?;
         }
         overwritten.sort_unstable();
         overwritten.dedup();
         if !overwritten.is_empty() {
             let keys = overwritten.join("`, `");
-            self.report.warnings.push(format!("{name}: a record may not set `{keys}`, which benchd knows better: dropped"));
+            self.report
+                .warnings
+                .push(format!("{name}: a record may not set `{keys}`, which benchd knows better: dropped"));
         }
         let info = reading.elements.iter().find_map(|e| json::field(json::field(&e.value, "metric")?, "extra_info"));
         if let Some(info) = info {

@@ -81,11 +81,7 @@ fn bencher<'j>(value: &JsonValue<'j>) -> Option<Vec<JsonValue<'j>>> {
 }
 
 /// A `{name, value, unit?, better?, range?, extra?}`.
-fn named<'j>(
-    entry: &JsonValue<'j>,
-    benchmark: Cow<'j, str>,
-    direction: Option<&'static str>,
-) -> Option<JsonValue<'j>> {
+fn named<'j>(entry: &JsonValue<'j>, benchmark: Cow<'j, str>, direction: Option<&'static str>) -> Option<JsonValue<'j>> {
     let JsonValue::Str(name) = json::field(entry, "name")? else { return None };
     let figure = json::field(entry, "value")?.clone();
     let mut info = Vec::new();
@@ -110,11 +106,7 @@ fn direction_of_unit(unit: &str) -> Option<&'static str> {
     }
     let rate = unit.contains("/s") || unit.contains("per second") || unit.contains("/min");
     let time = ["ns", "us", "µs", "ms", "s", "sec", "seconds", "milliseconds"].contains(&unit.as_str());
-    if rate {
-        Some("higher")
-    } else {
-        time.then_some("lower")
-    }
+    if rate { Some("higher") } else { time.then_some("lower") }
 }
 
 fn owned<'j>(text: &str) -> Cow<'j, str> {

@@ -190,7 +190,7 @@ mod tests {
         assert_eq!(written("{\"a\": 123456789012345678901234567890}"), "{\"a\":123456789012345678901234567890}");
         assert_eq!(written("{\"a\": 1, \"b\": 2.5, \"a\": -0.0}"), "{\"b\":2.5,\"a\":-0.0}");
         assert_eq!(written("[\"é\u{1f600}\\u0001\\\"\\\\\\n\"]"), "[\"\\u00e9\\ud83d\\ude00\\u0001\\\"\\\\\\n\"]");
-        assert_eq!(written("[1e16, 1E-7, true, null, []]"), "[1e16,1e-7,true,null,[]]");
+        assert_eq!(written("[1e16, 1E-7, true, null, []]"), "[1e+16,1e-7,true,null,[]]");
     }
 
     #[test]
@@ -211,7 +211,10 @@ mod tests {
 
     #[test]
     fn equal_values_have_one_canonical_form() {
-        assert_eq!(canonical("{\"b\": 1.0, \"a\": [\"\\u00e9\"], \"job_id\": 4}"), canonical("{\"a\":[\"é\"],\"b\":1}"));
+        assert_eq!(
+            canonical("{\"b\": 1.0, \"a\": [\"\\u00e9\"], \"job_id\": 4}"),
+            canonical("{\"a\":[\"é\"],\"b\":1}")
+        );
         assert_ne!(canonical("{\"a\": 1}"), canonical("{\"a\": \"1\"}"));
     }
 }

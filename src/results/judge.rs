@@ -148,8 +148,9 @@ fn says_eager(benchmark: &JsonValue<'_>) -> bool {
 /// Whether a command line says that nothing is compiled: `--enforce-eager`, `-O0`, or a compilation configuration with
 /// the backend `eager` or mode 0.
 pub(super) fn command_says_eager(command: &str) -> bool {
-    if command.split_whitespace().any(|word| matches!(word.trim_matches(['"', '\'']), "--enforce-eager" | "-O0" | "-O=0"))
-    {
+    // The text of a command file: words may end in the quotes and brackets around them.
+    let bare_word = |word: &str| matches!(word.trim_matches(['"', '\'', ',', '}']), "--enforce-eager" | "-O0" | "-O=0");
+    if command.split_whitespace().any(bare_word) {
         return true;
     }
     let bare: String = command.chars().filter(|c| !c.is_whitespace() && !matches!(c, '"' | '\'' | '\\')).collect();
@@ -251,7 +252,9 @@ mod tests {
             r#"{"args": {"output_json": "startup_eager.json"}, "compilation_config.mode": ""}"#,
             "{}",
         ] {
-            let Verdict::Invalid(kind, _) = startup("avg_cold_compilation_time", compiled) else { panic!("{compiled}") };
+            let Verdict::Invalid(kind, _) = startup("avg_cold_compilation_time", compiled) else {
+                panic!("{compiled}")
+            };
             assert_eq!(kind, ProblemKind::Zeroed);
         }
     }

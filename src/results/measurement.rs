@@ -7,7 +7,6 @@ use jiter::JsonValue;
 
 use super::check::{Finding, Found, Worth};
 use super::json;
-use super::names::benchmark_of;
 use crate::model::{Better, Measurement, MetricClass, MetricKind, metric_kind};
 
 /// Figures of a native serving result that are measurements and no records.
@@ -190,17 +189,15 @@ mod tests {
     #[test]
     fn a_finite_request_rate_pins_the_throughput() {
         let point = "s_qps_4_concurrency_8";
-        let all = collect(&[
-            (&format!("{point}.json"), &native("4.0")),
-            (&format!("{point}.pytorch.json"), RECORD),
-        ]);
+        let all = collect(&[(&format!("{point}.json"), &native("4.0")), (&format!("{point}.pytorch.json"), RECORD)]);
         assert_eq!((all[1].better, all[1].class), (None, MetricClass::Information));
         assert_eq!(all[2].better, Some(Better::Lower));
     }
 
     #[test]
     fn without_a_native_result_the_records_themselves_say_it() {
-        let record = RECORD.replace(r#""extra_info": {}"#, &format!(r#""extra_info": {}"#, native("\"inf\"").replace("NaN", "7")));
+        let record = RECORD
+            .replace(r#""extra_info": {}"#, &format!(r#""extra_info": {}"#, native("\"inf\"").replace("NaN", "7")));
         let all = collect(&[("s_qps_inf_concurrency_8.pytorch.json", &record)]);
         let names: Vec<_> = all.iter().map(|m| m.metric.as_str()).collect();
         assert_eq!(names, ["median_ttft_ms", "request_throughput", "output_throughput", "duration"]);
@@ -215,7 +212,8 @@ mod tests {
 
     #[test]
     fn other_projects_bring_their_units() {
-        let all = collect(&[("speed.json", r#"[{"name": "parse", "value": 12, "unit": "widgets", "better": "higher"}]"#)]);
+        let all =
+            collect(&[("speed.json", r#"[{"name": "parse", "value": 12, "unit": "widgets", "better": "higher"}]"#)]);
         let one = &all[0];
         assert_eq!((one.benchmark.as_str(), one.point.as_str(), one.metric.as_str()), ("speed", "speed", "parse"));
         assert_eq!((one.unit.as_str(), one.better, one.class), ("widgets", Some(Better::Higher), MetricClass::Primary));
