@@ -15,5 +15,7 @@
 mod broken_configs;
 mod configuration;
 mod layering;
+mod object_store;
 mod store;
 mod support;
+mod upload_api;

@@ -1,5 +1,7 @@
 //! What several tests share.
 
+pub mod s3;
+
 use std::path::{Path, PathBuf};
 
 /// A folder of recorded reference data (`golden/device`, `vllm/run-1` ..), kept beside the project and not in it:
