@@ -14,6 +14,7 @@
 
 mod broken_configs;
 mod configuration;
+mod golden_results;
 mod layering;
 mod object_store;
 mod store;

@@ -34,12 +34,7 @@ fn open(server: &S3Server, url: &str) -> ObjectTarget {
 }
 
 fn object(lines: &str) -> UploadObject {
-    UploadObject {
-        key: KEY.to_owned(),
-        body: Bytes::copy_from_slice(lines.as_bytes()),
-        records: 1,
-        plain_bytes: 0,
-    }
+    UploadObject { key: KEY.to_owned(), body: Bytes::copy_from_slice(lines.as_bytes()), records: 1, plain_bytes: 0 }
 }
 
 #[tokio::test]
