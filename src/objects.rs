@@ -3,7 +3,7 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -158,6 +158,8 @@ impl ObjectError {
 pub struct ObjectTarget {
     url: TargetUrl,
     store: Arc<dyn ObjectStore>,
+    /// Set when the store has once spoken of an object, so that its bucket is known to be there.
+    bucket_seen: Arc<OnceLock<()>>,
 }
 
 impl ObjectTarget {
@@ -178,7 +180,7 @@ impl ObjectTarget {
                 if prefix.is_empty() { Arc::new(s3) } else { Arc::new(PrefixStore::new(s3, prefix.as_str())) }
             }
         };
-        Ok(Self { url: url.clone(), store })
+        Ok(Self { url: url.clone(), store, bucket_seen: Arc::new(OnceLock::new()) })
     }
 
     /// The address of a key, for people.
@@ -192,9 +194,25 @@ impl ObjectTarget {
     /// Whatever is not a clear answer of the store.
     pub async fn exists(&self, key: &str) -> Result<Presence, ObjectError> {
         match self.store.head(&path(key)?).await {
-            Ok(_) => Ok(Presence::Present),
-            Err(error) => self.absent(key, error).map(|()| Presence::Absent),
+            Ok(_) => {}
+            Err(error) => {
+                self.absent(key, error)?;
+                if self.bucket_seen.get().is_some() {
+                    return Ok(Presence::Absent);
+                }
+                // The answer to HEAD has no text, so a missing bucket looks like a missing object: ask once with GET.
+                match self.store.get(&path(key)?).await {
+                    Ok(_) => {}
+                    Err(error) => {
+                        self.absent(key, error)?;
+                        self.bucket_seen.get_or_init(|| ());
+                        return Ok(Presence::Absent);
+                    }
+                }
+            }
         }
+        self.bucket_seen.get_or_init(|| ());
+        Ok(Presence::Present)
     }
 
     /// The object's bytes as stored; `None` when the store says that it is not there.
@@ -248,16 +266,16 @@ impl ObjectTarget {
 
     /// Whether a failure is the store's word that the object is not there.
     fn absent(&self, key: &str, error: object_store::Error) -> Result<(), ObjectError> {
-        match self.error("read", key, error) {
-            ObjectError::Outage { source: object_store::Error::NotFound { .. }, .. } => Ok(()),
-            other => Err(other),
+        if matches!(error, object_store::Error::NotFound { .. }) && !names_no_bucket(&error) {
+            Ok(())
+        } else {
+            Err(self.error("read", key, error))
         }
     }
 
     fn error(&self, verb: &'static str, key: &str, source: object_store::Error) -> ObjectError {
         let object = self.address(key);
-        // The service names a missing bucket in the text of a 404 only.
-        if chain(&source).contains("NoSuchBucket") {
+        if names_no_bucket(&source) {
             return ObjectError::NoBucket { verb, object, source };
         }
         #[expect(clippy::wildcard_enum_match_arm, reason = "another crate's open enum")]
@@ -274,16 +292,16 @@ fn path(key: &str) -> Result<ObjectPath, ObjectError> {
     ObjectPath::parse(key).map_err(|source| ObjectError::Key { key: key.to_owned(), source })
 }
 
-/// An error and all its causes as one text.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
+/// Whether the service says that the bucket is missing: a 404 like any other but for its text.
+fn names_no_bucket(error: &object_store::Error) -> bool {
+    let mut next: Option<&dyn std::error::Error> = Some(error);
+    while let Some(error) = next {
+        if error.to_string().contains("NoSuchBucket") {
+            return true;
+        }
+        next = error.source();
     }
-    text
+    false
 }
 
 fn s3(bucket: &str, access: &PublishTarget, patience: Patience) -> AmazonS3Builder {

@@ -116,7 +116,8 @@ pub fn write(out: &mut impl Write, value: &JsonValue<'_>) -> io::Result<()> {
 pub fn write_text(out: &mut impl Write, text: &str) -> io::Result<()> {
     out.write_all(b"\"")?;
     let mut rest = text;
-    while let Some(at) = rest.find(|c: char| !c.is_ascii() || c.is_ascii_control() || c == '"' || c == '\\') {
+    while let Some(at) = rest.bytes().position(|byte| !matches!(byte, b' '..=b'!' | b'#'..=b'[' | b']'..=b'~')) {
+        // The byte found starts a character, since those before it are ASCII.
         let (plain, from) = rest.split_at(at);
         out.write_all(plain.as_bytes())?;
         let Some(special) = from.chars().next() else { break };

@@ -140,6 +140,10 @@ pub struct RecordWriter<'m> {
     metadata: &'m Metadata,
     /// Everything up to the record's own keys, without the closing brace.
     head: Vec<u8>,
+    /// Point and `runners[0]` of the record before: all records of a point share it.
+    runner: (String, Vec<u8>),
+    /// The record being written, so that it goes out at once: a compressor takes many small pieces badly.
+    line: Vec<u8>,
     written: usize,
 }
 
@@ -158,7 +162,7 @@ impl<'m> RecordWriter<'m> {
             job_id: &metadata.job_id,
         })?;
         head.pop();
-        Ok(Self { metadata, head, written: 0 })
+        Ok(Self { metadata, head, runner: (String::new(), Vec::new()), line: Vec::new(), written: 0 })
     }
 
     /// How many records were written.
@@ -169,47 +173,53 @@ impl<'m> RecordWriter<'m> {
     /// Writes a record: metadata, the record's own keys in its order, `runners`. Lines are joined by a newline; the
     /// last one has none.
     pub fn write(&mut self, out: &mut impl Write, found: &Found<'_, '_>) -> io::Result<()> {
+        let line = &mut self.line;
+        line.clear();
         if self.written > 0 {
-            out.write_all(b"\n")?;
+            line.push(b'\n');
         }
         self.written += 1;
-        out.write_all(&self.head)?;
+        line.extend_from_slice(&self.head);
         for (key, value) in json::last_of_each(json::object(found.record).unwrap_or_default()) {
             if RESERVED.contains(&key) {
                 continue;
             }
-            out.write_all(b",")?;
-            json::write_text(out, key)?;
-            out.write_all(b":")?;
-            json::write(out, value)?;
+            line.push(b',');
+            json::write_text(line, key)?;
+            line.push(b':');
+            json::write(line, value)?;
         }
         if found.origin == Origin::Foreign && !self.metadata.model.is_empty() {
-            out.write_all(b",\"model\":")?;
-            out.write_all(&ascii(&BTreeMap::from([("name", &self.metadata.model)]))?)?;
+            line.extend_from_slice(b",\"model\":");
+            line.extend_from_slice(&ascii(&BTreeMap::from([("name", &self.metadata.model)]))?);
         }
-        out.write_all(b",\"runners\":[")?;
-        out.write_all(&ascii(&self.runner(found))?)?;
-        out.write_all(b"]}")
+        if self.runner.1.is_empty() || self.runner.0 != found.point {
+            self.runner = (found.point.to_owned(), ascii(&runner_of(self.metadata, found))?);
+        }
+        line.extend_from_slice(b",\"runners\":[");
+        line.extend_from_slice(&self.runner.1);
+        line.extend_from_slice(b"]}");
+        out.write_all(line)
     }
+}
 
-    fn runner<'a>(&'a self, found: &'a Found<'_, '_>) -> WireRunner<'a> {
-        let runner = &self.metadata.runner;
-        let mut extra_info: BTreeMap<_, _> =
-            runner.extra_info.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
-        extra_info.insert("benchmark", found.benchmark);
-        extra_info.insert("variant", found.variant.as_str());
-        extra_info.insert("point", found.point);
-        WireRunner {
-            name: runner.platform.as_str(),
-            r#type: runner.device_type.runner_type(),
-            cpu_info: &runner.cpu_info,
-            cpu_count: runner.cpu_count,
-            avail_mem_in_gb: runner.memory_gib,
-            gpu_info: &runner.gpu_info,
-            gpu_count: runner.gpu_count,
-            avail_gpu_mem_in_gb: runner.gpu_memory_gib,
-            extra_info,
-        }
+fn runner_of<'a>(metadata: &'a Metadata, found: &'a Found<'_, '_>) -> WireRunner<'a> {
+    let runner = &metadata.runner;
+    let mut extra_info: BTreeMap<_, _> =
+        runner.extra_info.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+    extra_info.insert("benchmark", found.benchmark);
+    extra_info.insert("variant", found.variant.as_str());
+    extra_info.insert("point", found.point);
+    WireRunner {
+        name: runner.platform.as_str(),
+        r#type: runner.device_type.runner_type(),
+        cpu_info: &runner.cpu_info,
+        cpu_count: runner.cpu_count,
+        avail_mem_in_gb: runner.memory_gib,
+        gpu_info: &runner.gpu_info,
+        gpu_count: runner.gpu_count,
+        avail_gpu_mem_in_gb: runner.gpu_memory_gib,
+        extra_info,
     }
 }
 

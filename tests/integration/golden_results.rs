@@ -163,7 +163,7 @@ fn ordered(value: &Value) -> String {
             format!("{pairs:?}")
         }
         Value::Array(items) => format!("{:?}", items.iter().map(ordered).collect::<Vec<_>>()),
-        other => other.to_string(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => value.to_string(),
     }
 }
 

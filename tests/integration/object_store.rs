@@ -116,6 +116,19 @@ async fn a_missing_bucket_is_not_a_missing_object() {
     server.next([Fault::Answer(404, "NoSuchBucket"); 2]);
     assert!(matches!(target.read(KEY).await.unwrap_err(), ObjectError::NoBucket { .. }));
     assert!(matches!(target.put_once(KEY, Bytes::new()).await.unwrap_err(), ObjectError::NoBucket { .. }));
+    // The answer to HEAD has no text that would name the bucket.
+    server.next([Fault::Answer(404, ""), Fault::Answer(404, "NoSuchBucket")]);
+    assert!(matches!(target.exists(KEY).await.unwrap_err(), ObjectError::NoBucket { .. }));
+}
+
+#[tokio::test]
+async fn once_the_bucket_is_known_a_look_up_is_one_request() {
+    let server = S3Server::start_open("bucket");
+    let target = open(&server, "s3://bucket");
+    for _ in 0..3 {
+        assert_eq!(target.exists(KEY).await.unwrap(), Presence::Absent);
+    }
+    assert_eq!(server.requests().len(), 4);
 }
 
 #[tokio::test]

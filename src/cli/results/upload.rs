@@ -153,12 +153,9 @@ struct Output<'a> {
 }
 
 fn timestamp(text: &str) -> Result<u64, String> {
-    if let Ok(seconds) = text.parse() {
-        return Ok(seconds);
-    }
-    let date = DateTime::parse_from_rfc3339(text)
-        .map_err(|_| format!("`{text}` is neither seconds since 1970 nor RFC 3339"))?;
-    u64::try_from(date.timestamp()).map_err(|_| format!("`{text}` is before 1970"))
+    let seconds = text.parse().ok();
+    let date = || u64::try_from(DateTime::parse_from_rfc3339(text).ok()?.timestamp()).ok();
+    seconds.or_else(date).ok_or_else(|| format!("`{text}` is neither seconds since 1970 nor an RFC 3339 date after it"))
 }
 
 /// A number given on the command line; an empty one counts as not given.
@@ -175,7 +172,7 @@ fn given(flag: &str, text: Option<&str>, default: u64) -> Result<WireNumber, Fai
 /// Where the object goes.
 enum Door {
     Store(ObjectTarget),
-    Api(UploadClient, Url),
+    Api(Box<UploadClient>),
 }
 
 /// Runs the command.
@@ -204,13 +201,13 @@ pub async fn run(args: Args) -> CommandResult {
         Some(_) if args.dry_run => (Sent::DryRun, place(&args, &key)),
         Some(object) => match open(&args)? {
             Door::Store(target) => (store(&target, object, args.replace).await?, target.address(&key)),
-            Door::Api(client, url) => {
+            Door::Api(client) => {
                 let outcome = client.upload(object).await.map_err(Failure::infrastructure)?;
                 let sent = match outcome {
                     ApiOutcome::Created => Sent::Created,
                     ApiOutcome::Exists => Sent::Exists,
                 };
-                (sent, format!("{key} by {url}"))
+                (sent, place(&args, &key))
             }
         },
     };
@@ -279,7 +276,7 @@ fn open(args: &Args) -> Result<Door, Failure> {
     match (&args.api, &args.api_username, &args.api_password) {
         (Some(url), Some(username), Some(password)) => {
             let client = UploadClient::new(url.clone(), username.clone(), password.clone(), Patience::default());
-            Ok(Door::Api(client.map_err(Failure::infrastructure)?, url.clone()))
+            Ok(Door::Api(Box::new(client.map_err(Failure::infrastructure)?)))
         }
         _ => Err(Failure::usage(anyhow!("give --to, or --api with user name and password"))),
     }
