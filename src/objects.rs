@@ -1,6 +1,7 @@
 //! The object store: exists, read, put once, replace, on S3 (and what is compatible) or in a folder. An error is never
 //! taken for "not there": what is measured, published and overwritten hangs on the difference.
 
+use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
@@ -95,6 +96,19 @@ pub enum ObjectError {
         /// Why.
         source: object_store::path::Error,
     },
+    /// Nothing in this process says who it is.
+    #[error(
+        "failed to {verb} {object}: no AWS credentials were found (set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, \
+         AWS_WEB_IDENTITY_TOKEN_FILE with AWS_ROLE_ARN, give the host a role, or use the bucket anonymously)"
+    )]
+    NoCredentials {
+        /// `read` or `write`.
+        verb: &'static str,
+        /// The object's address.
+        object: String,
+        /// What looking for them ended with.
+        source: Cause,
+    },
     /// The credentials are refused or do not suffice.
     #[error(
         "failed to {verb} {object}: access denied (check the AWS credentials of this process; the role needs \
@@ -106,7 +120,7 @@ pub enum ObjectError {
         /// The object's address.
         object: String,
         /// What the service said.
-        source: object_store::Error,
+        source: Cause,
     },
     /// The bucket is not there, or the service does not know it.
     #[error("failed to {verb} {object}: the bucket does not exist (check its name, --endpoint and --region)")]
@@ -116,7 +130,7 @@ pub enum ObjectError {
         /// The object's address.
         object: String,
         /// What the service said.
-        source: object_store::Error,
+        source: Cause,
     },
     /// The object is larger than benchd reads.
     #[error("{object} has {size} bytes, more than benchd reads")]
@@ -134,7 +148,7 @@ pub enum ObjectError {
         /// The object's address.
         object: String,
         /// The last failure.
-        source: object_store::Error,
+        source: Cause,
     },
 }
 
@@ -146,6 +160,7 @@ impl ObjectError {
             Self::Open { .. }
             | Self::Folder { .. }
             | Self::Key { .. }
+            | Self::NoCredentials { .. }
             | Self::Forbidden { .. }
             | Self::NoBucket { .. }
             | Self::TooLarge { .. } => Fault::Permanent,
@@ -276,17 +291,38 @@ impl ObjectTarget {
     fn error(&self, verb: &'static str, key: &str, source: object_store::Error) -> ObjectError {
         let object = self.address(key);
         if names_no_bucket(&source) {
-            return ObjectError::NoBucket { verb, object, source };
+            return ObjectError::NoBucket { verb, object, source: Cause(source) };
+        }
+        if source.to_string().contains("/latest/api/token") {
+            return ObjectError::NoCredentials { verb, object, source: Cause(source) };
         }
         #[expect(clippy::wildcard_enum_match_arm, reason = "another crate's open enum")]
         match source {
             object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. } => {
-                ObjectError::Forbidden { verb, object, source }
+                ObjectError::Forbidden { verb, object, source: Cause(source) }
             }
-            _ => ObjectError::Outage { verb, object, source },
+            _ => ObjectError::Outage { verb, object, source: Cause(source) },
         }
     }
 }
+
+/// A failure of the service or the network. It reads as its innermost cause, which the layers around it only repeat.
+#[derive(Debug)]
+pub struct Cause(object_store::Error);
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut inner: &dyn std::error::Error = &self.0;
+        while let Some(next) = inner.source() {
+            inner = next;
+        }
+        // An answer's XML in one line, and not for ever.
+        let told = inner.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
+        f.write_str(&told.chars().take(300).collect::<String>())
+    }
+}
+
+impl std::error::Error for Cause {}
 
 fn path(key: &str) -> Result<ObjectPath, ObjectError> {
     ObjectPath::parse(key).map_err(|source| ObjectError::Key { key: key.to_owned(), source })

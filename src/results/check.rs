@@ -460,5 +460,4 @@ impl Pass<'_, '_> {
 }
 
 #[cfg(test)]
-#[path = "check_tests.rs"]
 mod tests;
