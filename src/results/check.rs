@@ -239,7 +239,7 @@ fn expected_points(expectation: Expectation, told: Vec<ExpectedPoint>) -> Points
         Some(plan) => (Source::Plan, plan.into_iter().map(eager).collect()),
         None => (Source::Commands, told.iter().cloned().map(eager).collect()),
     };
-    let mut points = Points::expecting(source, expected);
+    let mut points = Points::expecting(source, expected, without_compilation);
     for point in &told {
         points.started(&point.point);
     }

@@ -43,21 +43,23 @@ struct Tally {
 #[derive(Debug)]
 pub(super) struct Points {
     source: Source,
+    /// Whether no point compiles, expected or not.
+    without_compilation: bool,
     tallies: BTreeMap<String, Tally>,
 }
 
 impl Points {
-    pub(super) fn expecting(source: Source, expected: Vec<ExpectedPoint>) -> Self {
+    pub(super) fn expecting(source: Source, expected: Vec<ExpectedPoint>, without_compilation: bool) -> Self {
         let tallies = expected
             .into_iter()
             .map(|point| (point.point.clone(), Tally { expected: Some(point), ..Tally::default() }))
             .collect();
-        Self { source, tallies }
+        Self { source, without_compilation, tallies }
     }
 
-    /// Whether the point runs without compilation, as far as the plan says.
+    /// Whether the point runs without compilation, as far as platform, plan and command say.
     pub(super) fn is_eager(&self, point: &str) -> bool {
-        self.expectation(point).is_some_and(|e| e.eager)
+        self.without_compilation || self.expectation(point).is_some_and(|e| e.eager)
     }
 
     /// The plan's word on benchmark and variant of a point, otherwise what its name says.

@@ -17,6 +17,7 @@ mod configuration;
 mod golden_results;
 mod layering;
 mod object_store;
+mod results_command;
 mod store;
 mod support;
 mod upload_api;

@@ -23,6 +23,10 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     plan: Option<PathBuf>,
 
+    /// Model whose jobs of the plan the results are of; default: all
+    #[arg(long, default_value = "", requires = "plan")]
+    model: String,
+
     /// Platform the results were measured on; on `hpu` nothing is compiled
     #[arg(long)]
     platform: Option<Platform>,
@@ -42,7 +46,7 @@ struct Output {
 /// Runs the command.
 pub fn run(args: &Args) -> CommandResult {
     let expectation = Expectation {
-        points: planned_points(args.plan.as_deref())?,
+        points: planned_points(args.plan.as_deref(), &args.model)?,
         without_compilation: args.platform == Some(Platform::Hpu),
     };
     let report = check(&args.dir, expectation, &mut |_| Ok(())).map_err(Failure::usage)?;

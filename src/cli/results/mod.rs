@@ -5,12 +5,12 @@ mod upload;
 
 use std::path::Path;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use clap::Subcommand;
 use serde::Deserialize;
 
 use super::{CommandResult, Failure, terminal};
-use crate::model::{ExpectedPoint, PointState};
+use crate::model::{ExpectedPoint, PointState, model_key};
 use crate::results::Report;
 
 /// Arguments of `benchd results`.
@@ -46,21 +46,30 @@ enum PlanFile {
 
 #[derive(Deserialize)]
 struct PlannedJob {
+    #[serde(default)]
+    model: String,
     points: Vec<ExpectedPoint>,
 }
 
-/// The points that a plan expects.
-fn planned_points(plan: Option<&Path>) -> Result<Option<Vec<ExpectedPoint>>, Failure> {
+/// The points that a plan expects, of one model's jobs where a model is given.
+fn planned_points(plan: Option<&Path>, model: &str) -> Result<Option<Vec<ExpectedPoint>>, Failure> {
     let Some(path) = plan else { return Ok(None) };
     let read = || -> anyhow::Result<PlanFile> {
         let text = std::fs::read(path).with_context(|| format!("failed to read the plan {}", path.display()))?;
         serde_json::from_slice(&text)
             .with_context(|| format!("{} is no plan (`benchd plan --json` prints one)", path.display()))
     };
-    Ok(Some(match read().map_err(Failure::usage)? {
-        PlanFile::Plan { jobs } => jobs.into_iter().flat_map(|job| job.points).collect(),
-        PlanFile::Points(points) => points,
-    }))
+    let jobs = match read().map_err(Failure::usage)? {
+        PlanFile::Points(points) => return Ok(Some(points)),
+        PlanFile::Plan { jobs } => jobs,
+    };
+    let key = |model: &str| model_key(&model.trim().to_lowercase());
+    let wanted: Vec<_> = jobs.into_iter().filter(|job| model.is_empty() || key(&job.model) == key(model)).collect();
+    if wanted.is_empty() {
+        let about = if model.is_empty() { String::new() } else { format!(" for the model `{model}`") };
+        return Err(Failure::usage(anyhow!("the plan {} has no job{about}", path.display())));
+    }
+    Ok(Some(wanted.into_iter().flat_map(|job| job.points).collect()))
 }
 
 /// Prints points as a table, then problems and warnings.

@@ -191,7 +191,7 @@ pub async fn run(args: Args) -> CommandResult {
         runner: this_host(args.platform, &args.device_type, args.device_count),
     };
     let expectation = Expectation {
-        points: planned_points(args.plan.as_deref())?,
+        points: planned_points(args.plan.as_deref(), &args.model)?,
         without_compilation: args.platform == Platform::Hpu,
     };
     let Prepared { report, object } = prepare(&args.dir, expectation, &metadata).map_err(Failure::usage)?;
