@@ -1,1 +1,5 @@
-//! Placeholder until the stage lands.
+//! The last stage: what was measured leaves the house.
+
+pub mod runner;
+pub mod upload;
+mod upload_api;

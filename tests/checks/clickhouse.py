@@ -1,86 +1,136 @@
-"""Loads published objects into ClickHouse as the PyTorch benchmark database does, by its statement.
+"""Loads objects that benchd wrote into an embedded ClickHouse, with the statement that the public database uses.
 
-usage: clickhouse.py FOLDER ROWS   FOLDER: a bucket's content; ROWS: how many records all objects hold together
-
-Published objects are one JSON record a line. The database's loader inserts them by position (`select *`), reading them
-compressed and, if that fails, plain; one record that does not fit loses the whole object, silently. Hence this check.
+Usage: clickhouse.py BENCHD. Makes its own results; where recorded ones are found ($BENCHD_SHARED_DIR or ../shared beside the
+project), every recorded case is uploaded and loaded too.
 """
 
+import json
+import os
 import pathlib
+import re
+import subprocess
 import sys
+import tempfile
 
-from chdb import session
+import chdb.session
 
-TEXTS = "Map(String, String)"
-RUNNER = (
-    "name String, type String, cpu_info String, cpu_count UInt32, mem_info String, avail_mem_in_gb UInt32, "
-    f"gpu_info String, gpu_count UInt32, gpu_mem_info String, avail_gpu_mem_in_gb UInt32, extra_info {TEXTS}"
-)
-DEPENDENCY = f"repo String, branch String, sha String, version String, extra_info {TEXTS}"
-COLUMNS = {
-    "timestamp": "UInt64",
-    "schema_version": "String",
-    "name": "String",
-    "repo": "String",
-    "head_branch": "String",
-    "head_sha": "String",
-    "workflow_id": "UInt64",
-    "run_attempt": "UInt32",
-    "job_id": "UInt64",
-    "servicelab_experiment_id": "UInt64",
-    "servicelab_trial_id": "UInt64",
-    "runners": f"Array(Tuple({RUNNER}))",
-    "benchmark": f"Tuple(name String, mode String, dtype String, extra_info {TEXTS})",
-    "model": f"Tuple(name String, type String, backend String, origins Array(String), extra_info {TEXTS})",
-    "inputs": f"Map(String, Tuple(dtype String, extra_info {TEXTS}))",
-    "dependencies": f"Map(String, Tuple({DEPENDENCY}))",
-    "metric": f"Tuple(name String, benchmark_values Array(Float32), target_value Float32, extra_info {TEXTS})",
-}
-ORDER = "timestamp, head_branch, head_sha, workflow_id, job_id, servicelab_experiment_id, servicelab_trial_id"
+HERE = pathlib.Path(__file__).resolve().parent
+PROJECT = HERE.parent.parent
+SHA = "9816774803221e23e6f26178546c65c2466e2c90"
+
+
+def record(metric, values, **more):
+    return {
+        "benchmark": {
+            "name": "vLLM benchmark",
+            "extra_info": {"args": {"request_rate": "inf", "seed": 10**30, "nested": [1, None, True]}, "use_compile": True},
+        },
+        "model": {"name": "o/modèl"},
+        "metric": {"name": metric, "benchmark_values": values, "extra_info": {"p": {"50": 1.5}, "none": None}},
+        **more,
+    }
+
+
+def own_results(folder):
+    """Good records of many shapes, and beside them what must not reach the database."""
+    good = [
+        record("latency", [1.5, 2, 1e-7]),
+        record("mean_ttft_ms", [12.25], inputs={"x": {"dtype": "int"}}, dependencies=None),
+        record("p99_ttft_ms", [3e38], timestamp=1, head_sha="forged", runners="forged", job_id=None),
+    ]
+    bad = [
+        record("nan", [float("nan")]),
+        record("none", [None]),
+        record("zero", [0]),
+        record("shape", [1], model="no structure"),
+        {**record("metric", [1]), "metric": "latency"},
+        {**record("metric", [1]), "metric": {"name": "scalar", "benchmark_values": 1.5}},
+    ]
+    (folder / "serving_a_eager_qps_4_concurrency_8.pytorch.json").write_text(json.dumps(good + bad))
+    (folder / "speed.json").write_text(json.dumps([{"name": "parse", "value": 3, "unit": "ms", "better": "lower"}]))
+    return len(good) + 1
+
+
+def upload(benchd, results, bucket):
+    """Uploads a directory; returns what the command says as JSON."""
+    command = [benchd, "results", "upload", str(results), "--repo", "vllm-project/vllm", "--branch", "main", "--sha", SHA]
+    command += ["--timestamp", "1780007200", "--platform", "cuda", "--device-type", "NVIDIA H100 80GB HBM3"]
+    command += ["--model", "o/model", "--run-id", "19612345678", "--to", f"file://{bucket}", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode not in (0, 1):
+        sys.exit(f"benchd failed on {results}: {done.stderr}")
+    return json.loads(done.stdout)
+
+
+class Database:
+    def __init__(self):
+        self.session = chdb.session.Session()
+        self.session.query("CREATE DATABASE benchmark")
+        table = "\n".join(line for line in (HERE / "clickhouse.sql").read_text().splitlines() if not line.startswith("--"))
+        self.session.query(table)
+        columns = re.search(r"\((.*)\) ENGINE", table, re.DOTALL).group(1)
+        columns = re.sub(r"\s+DEFAULT ('[^']*'|\d+)", "", columns)
+        # The loader states the columns that stand in the object, all but its address.
+        self.structure = re.sub(r",\s*_meta .*", "", columns, flags=re.DOTALL).strip().replace("'", "\\'")
+
+    def load(self, path, key):
+        """Loads one object, all of it or nothing, and returns how many rows it gave."""
+        self.session.query("TRUNCATE TABLE benchmark.records")
+        self.session.query(
+            f"INSERT INTO benchmark.records SELECT *, ('bucket', '{key}') AS _meta "
+            f"FROM file('{path}', 'JSONEachRow', '{self.structure}', 'gzip')"
+        )
+        return int(self.ask("count()"))
+
+    def ask(self, expression, where="1"):
+        answer = self.session.query(f"SELECT {expression} FROM benchmark.records WHERE {where}", "TabSeparated")
+        return str(answer).strip()
 
 
 def main():
-    folder, rows = pathlib.Path(sys.argv[1]), int(sys.argv[2])
-    structure = ", ".join(f"`{name}` {kind}" for name, kind in COLUMNS.items())
-    database = session.Session()
-    database.query("create database benchmark")
-    database.query(
-        f"create table benchmark.v3 ({structure}, `_meta` Tuple(bucket String, key String)) "
-        f"engine = MergeTree order by ({ORDER})"
-    )
-    objects = sorted(path for path in folder.rglob("benchmark_results*.json") if path.is_file())
-    if not objects:
-        sys.exit(f"no objects below {folder}")
-    for path in objects:
-        load(database, structure, path, str(path.relative_to(folder)))
+    benchd = sys.argv[1]
+    database = Database()
+    with tempfile.TemporaryDirectory() as scratch:
+        scratch = pathlib.Path(scratch)
+        results = scratch / "own"
+        results.mkdir()
+        wanted = own_results(results)
+        said = upload(benchd, results, scratch / "own-bucket")
+        assert (said["outcome"], said["records"], said["complete"]) == ("created", wanted, False), said
+        rows = database.load(scratch / "own-bucket" / said["key"], said["key"])
+        assert rows == wanted, (rows, wanted)
+        for expression, where, expected in [
+            ("metric.benchmark_values", "metric.name = 'latency'", "[1.5,2,1e-7]"),
+            ("timestamp, head_sha, head_branch", "metric.name = 'p99_ttft_ms'", f"1780007200\t{SHA}\tmain(refs/heads/main)"),
+            ("workflow_id, run_attempt, job_id", "metric.name = 'latency'", "19612345678\t1\t1780007200"),
+            ("runners[1].name, runners[1].type", "metric.name = 'latency'", "cuda\tNVIDIA H100 80GB HBM3"),
+            ("runners[1].extra_info['variant']", "metric.name = 'latency'", "eager"),
+            ("runners[1].extra_info['point']", "metric.name = 'latency'", "serving_a_eager_qps_4_concurrency_8"),
+            ("JSONExtractString(benchmark.extra_info['args'], 'request_rate')", "metric.name = 'latency'", "inf"),
+            ("model.name", "metric.name = 'latency'", "o/modèl"),
+            ("model.name, benchmark.name", "metric.name = 'parse'", "o/model\tspeed"),
+            ("_meta.key", "metric.name = 'parse'", said["key"]),
+        ]:
+            seen = database.ask(expression, where)
+            assert seen == expected, f"{expression} where {where}: {seen!r}, expected {expected!r}"
+        print(f"own results: {rows} rows")
 
-    def answer(query):
-        return str(database.query(query)).strip().replace('"', "")
-
-    count = answer("select count() from benchmark.v3")
-    # What a dashboard needs of every row: it picks and filters by these.
-    blank = answer(
-        "select count() from benchmark.v3 where empty(metric.name) or empty(model.name) or empty(head_sha) or "
-        "empty(runners[1].name) or empty(runners[1].type) or name != 'vLLM benchmark' or schema_version != 'v3' or "
-        "not isFinite(arrayAvg(metric.benchmark_values)) or workflow_id = 0 or job_id = 0 or timestamp = 0"
-    )
-    print(f"clickhouse: {len(objects)} objects, {count} rows, {blank} of them lack what a dashboard needs")
-    if (count, blank) != (str(rows), "0"):
-        sys.exit(f"expected {rows} rows, none of them blank")
-
-
-def load(database, structure, path, key):
-    failures = []
-    for compression in ("gzip", "none"):
-        try:
-            database.query(
-                f"insert into benchmark.v3 select *, ('bucket', '{key}') as _meta "
-                f"from file('{path}', 'JSONEachRow', '{structure}', '{compression}')"
-            )
-            return
-        except Exception as error:  # chdb has no narrower kind
-            failures.append(f"{compression}: {error}")
-    sys.exit(f"{key} does not load:\n" + "\n".join(failures))
+        shared = pathlib.Path(os.environ.get("BENCHD_SHARED_DIR", PROJECT.parent / "shared"))
+        recorded = sorted((shared / "golden/results").glob("*/input/results")) + sorted((shared / "vllm").glob("run-*/"))
+        if not recorded:
+            print(f"RECORDED DATA ABSENT under {shared}: only own results were loaded")
+        loaded = 0
+        for number, results in enumerate(recorded):
+            bucket = scratch / f"bucket-{number}"
+            said = upload(benchd, results, bucket)
+            if said["outcome"] == "nothing":
+                continue
+            rows = database.load(bucket / said["key"], said["key"])
+            assert rows == said["records"], (str(results), rows, said["records"])
+            values = database.ask("countIf(not arrayAll(v -> isFinite(v), metric.benchmark_values))")
+            assert values == "0", str(results)
+            loaded += 1
+        print(f"recorded results: {loaded} of {len(recorded)} objects loaded, the others hold nothing valid")
 
 
 main()

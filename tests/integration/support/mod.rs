@@ -1,6 +1,7 @@
 //! What several tests share.
 
 pub mod real_registry;
+pub mod s3;
 pub mod stand_in;
 
 use std::path::{Path, PathBuf};

@@ -1,0 +1,294 @@
+//! `benchd results upload`.
+
+use std::path::PathBuf;
+
+use anyhow::anyhow;
+use chrono::DateTime;
+use secrecy::SecretString;
+use serde::Serialize;
+use url::Url;
+
+use super::{counted, planned_points, print_report};
+use crate::cli::{Answer, CommandResult, Failure, terminal};
+use crate::config::{PublishTarget, TargetUrl};
+use crate::model::{BranchName, CommitSha, DeviceType, Platform, RepoName};
+use crate::objects::{ObjectTarget, Patience};
+use crate::publish::runner::this_host;
+use crate::publish::upload::{
+    ApiOutcome, Existing, Prepared, UploadClient, UploadObject, UploadOutcome, prepare, upload,
+};
+use crate::results::record::{Metadata, WireNumber};
+use crate::results::{Completeness, Expectation, Report};
+
+/// Arguments of `benchd results upload`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Directory with the result files
+    dir: PathBuf,
+
+    /// Repository, `owner/name`
+    #[arg(long)]
+    repo: RepoName,
+
+    /// Branch: `main`, `releases/v0.11.0`, `pull/123/head`
+    #[arg(long)]
+    branch: BranchName,
+
+    /// Another local branch, shown in parentheses after the branch
+    #[arg(long, value_name = "BRANCH")]
+    local_branch: Option<String>,
+
+    /// Commit, 40 hexadecimal digits
+    #[arg(long)]
+    sha: CommitSha,
+
+    /// When the commit was made: seconds since 1970, or RFC 3339
+    #[arg(long, value_parser = timestamp)]
+    timestamp: u64,
+
+    /// Platform: cuda, rocm, hpu, cpu, arm64-cpu
+    #[arg(long)]
+    platform: Platform,
+
+    /// Device type, as `benchd device` tells it
+    #[arg(long)]
+    device_type: DeviceType,
+
+    /// How many devices were used
+    #[arg(long, value_name = "N")]
+    device_count: Option<u32>,
+
+    /// Model
+    #[arg(long, default_value = "")]
+    model: String,
+
+    /// `name` of every record
+    #[arg(long, default_value = "vLLM benchmark", value_name = "NAME")]
+    benchmark_name: String,
+
+    /// Number of the run; default: the timestamp
+    #[arg(long, value_name = "NUMBER")]
+    run_id: Option<String>,
+
+    /// Attempt at the job; default: 1
+    #[arg(long, value_name = "NUMBER")]
+    attempt: Option<String>,
+
+    /// Number of the job; default: the timestamp
+    #[arg(long, value_name = "NUMBER")]
+    job_id: Option<String>,
+
+    /// Plan whose points are expected (`benchd plan --json`); default: points with a `.commands` file
+    #[arg(long, value_name = "FILE")]
+    plan: Option<PathBuf>,
+
+    /// Bucket or folder: `s3://bucket`, `s3://bucket/prefix`, `file:///folder`
+    #[arg(long, value_name = "URL", required_unless_present = "api", conflicts_with = "api")]
+    to: Option<TargetUrl>,
+
+    /// Address of an S3-compatible service
+    #[arg(long, value_name = "URL", conflicts_with = "api")]
+    endpoint: Option<Url>,
+
+    /// Region of the bucket
+    #[arg(long, conflicts_with = "api")]
+    region: Option<String>,
+
+    /// Use no credentials for the bucket
+    #[arg(long, conflicts_with = "api")]
+    anonymous: bool,
+
+    /// Upload API instead of a bucket; user name and password come from the environment
+    #[arg(long, value_name = "URL", requires_all = ["api_username", "api_password"])]
+    api: Option<Url>,
+
+    /// User name at the upload API
+    #[arg(long, value_name = "NAME", env = "UPLOADER_USERNAME", hide_env_values = true)]
+    api_username: Option<SecretString>,
+
+    /// Password at the upload API
+    #[arg(long, value_name = "PASSWORD", env = "UPLOADER_PASSWORD", hide_env_values = true)]
+    api_password: Option<SecretString>,
+
+    /// Write over other results under the same key
+    #[arg(long, conflicts_with = "api")]
+    replace: bool,
+
+    /// Show what would be sent
+    #[arg(long)]
+    dry_run: bool,
+
+    /// Print one JSON value
+    #[arg(long)]
+    json: bool,
+}
+
+/// What became of the object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Sent {
+    Created,
+    Unchanged,
+    Replaced,
+    /// Other results lie there and were left.
+    Conflict,
+    /// The API has the key already.
+    Exists,
+    DryRun,
+    /// Nothing was measured, so nothing is sent.
+    Nothing,
+}
+
+#[derive(Serialize)]
+struct Output<'a> {
+    ok: bool,
+    outcome: Sent,
+    address: String,
+    key: String,
+    records: usize,
+    bytes: usize,
+    plain_bytes: u64,
+    complete: bool,
+    report: &'a Report,
+}
+
+fn timestamp(text: &str) -> Result<u64, String> {
+    let seconds = text.parse().ok();
+    let date = || u64::try_from(DateTime::parse_from_rfc3339(text).ok()?.timestamp()).ok();
+    seconds.or_else(date).ok_or_else(|| format!("`{text}` is neither seconds since 1970 nor an RFC 3339 date after it"))
+}
+
+/// A number given on the command line; an empty one counts as not given.
+fn given(flag: &str, text: Option<&str>, default: u64) -> Result<WireNumber, Failure> {
+    match text {
+        None | Some("") => Ok(WireNumber::Number(default)),
+        Some(text) if text.bytes().all(|b| b.is_ascii_digit()) && text.parse::<u64>().is_ok() => {
+            Ok(WireNumber::Text(text.to_owned()))
+        }
+        Some(text) => Err(Failure::usage(anyhow!("--{flag} `{text}` is no number"))),
+    }
+}
+
+/// Where the object goes.
+enum Door {
+    Store(ObjectTarget),
+    Api(Box<UploadClient>),
+}
+
+/// Runs the command.
+pub async fn run(args: Args) -> CommandResult {
+    let metadata = Metadata {
+        timestamp: args.timestamp,
+        benchmark_name: args.benchmark_name.clone(),
+        repo: args.repo.clone(),
+        branch: args.branch.clone(),
+        local_branch: args.local_branch.clone(),
+        sha: args.sha.clone(),
+        workflow_id: given("run-id", args.run_id.as_deref(), args.timestamp)?,
+        run_attempt: given("attempt", args.attempt.as_deref(), 1)?,
+        job_id: given("job-id", args.job_id.as_deref(), args.timestamp)?,
+        model: args.model.clone(),
+        runner: this_host(args.platform, &args.device_type, args.device_count),
+    };
+    let expectation = Expectation {
+        points: planned_points(args.plan.as_deref(), &args.model)?,
+        without_compilation: args.platform == Platform::Hpu,
+    };
+    let Prepared { report, object } = prepare(&args.dir, expectation, &metadata).map_err(Failure::usage)?;
+    let key = metadata.object_key();
+    let (sent, address) = match &object {
+        None => (Sent::Nothing, place(&args, &key)),
+        Some(_) if args.dry_run => (Sent::DryRun, place(&args, &key)),
+        Some(object) => match open(&args)? {
+            Door::Store(target) => (store(&target, object, args.replace).await?, target.address(&key)),
+            Door::Api(client) => {
+                let outcome = client.upload(object).await.map_err(Failure::infrastructure)?;
+                let sent = match outcome {
+                    ApiOutcome::Created => Sent::Created,
+                    ApiOutcome::Exists => Sent::Exists,
+                };
+                (sent, place(&args, &key))
+            }
+        },
+    };
+    let complete = report.completeness() == Completeness::Complete;
+    let stored = match sent {
+        Sent::Created | Sent::Unchanged | Sent::Replaced | Sent::DryRun | Sent::Nothing => true,
+        Sent::Conflict | Sent::Exists => false,
+    };
+    let ok = complete && stored;
+    let (records, bytes, plain_bytes) =
+        object.as_ref().map_or((0, 0, 0), |object| (object.records, object.body.len(), object.plain_bytes));
+    if args.json {
+        let output = Output { ok, outcome: sent, address, key, records, bytes, plain_bytes, complete, report: &report };
+        terminal::print_json(&output).map_err(Failure::infrastructure)?;
+    } else {
+        if !complete {
+            print_report(&report);
+        }
+        let size = format!("{}, {bytes} bytes ({plain_bytes} before compression)", counted(records, "record"));
+        tell(sent, &address, &size);
+        if !complete {
+            terminal::say(format_args!("benchd: the job is incomplete (see above); only its valid records are sent"));
+        }
+    }
+    Ok(if ok { Answer::Yes } else { Answer::No })
+}
+
+fn tell(sent: Sent, address: &str, size: &str) {
+    match sent {
+        Sent::Created => terminal::print(format_args!("uploaded {address}: {size}")),
+        Sent::Unchanged => terminal::print(format_args!("unchanged {address}: the same results are there, {size}")),
+        Sent::Replaced => terminal::print(format_args!("replaced {address}: {size}")),
+        Sent::Conflict => terminal::print(format_args!(
+            "not uploaded: other results lie at {address}; --replace writes these over them ({size})"
+        )),
+        Sent::Exists => terminal::print(format_args!(
+            "not uploaded: the API already has {address}, and does not tell whether with the same results"
+        )),
+        Sent::DryRun => terminal::print(format_args!("would upload {address}: {size}")),
+        Sent::Nothing => {
+            terminal::print(format_args!("nothing to upload to {address}: no valid record measures anything"))
+        }
+    }
+}
+
+/// Where the object would go, without opening anything.
+fn place(args: &Args, key: &str) -> String {
+    match (&args.to, &args.api) {
+        (Some(url), _) => format!("{}/{key}", url.to_string().trim_end_matches('/')),
+        (None, Some(url)) => format!("{key} by {url}"),
+        (None, None) => key.to_owned(),
+    }
+}
+
+fn open(args: &Args) -> Result<Door, Failure> {
+    if let Some(url) = &args.to {
+        let access = PublishTarget {
+            endpoint: args.endpoint.clone(),
+            region: args.region.clone(),
+            anonymous: args.anonymous,
+            ..PublishTarget::default()
+        };
+        let target = ObjectTarget::open(url, &access, Patience::default()).map_err(Failure::infrastructure)?;
+        return Ok(Door::Store(target));
+    }
+    match (&args.api, &args.api_username, &args.api_password) {
+        (Some(url), Some(username), Some(password)) => {
+            let client = UploadClient::new(url.clone(), username.clone(), password.clone(), Patience::default());
+            Ok(Door::Api(Box::new(client.map_err(Failure::infrastructure)?)))
+        }
+        _ => Err(Failure::usage(anyhow!("give --to, or --api with user name and password"))),
+    }
+}
+
+async fn store(target: &ObjectTarget, object: &UploadObject, replace: bool) -> Result<Sent, Failure> {
+    let existing = if replace { Existing::Replace } else { Existing::Keep };
+    let outcome = upload(target, object, existing).await.map_err(Failure::infrastructure)?;
+    Ok(match outcome {
+        UploadOutcome::Created => Sent::Created,
+        UploadOutcome::Unchanged => Sent::Unchanged,
+        UploadOutcome::Replaced => Sent::Replaced,
+        UploadOutcome::Conflict => Sent::Conflict,
+    })
+}

@@ -1,0 +1,227 @@
+//! Reads the text of one result file as leniently as the suites write it: JSON with Python's extensions, whole or one
+//! value a line, with or without a byte order mark. What cannot be read is said with its position, never lost.
+
+use jiter::{JsonValue, LinePosition};
+
+use super::json;
+use super::problem::{At, ProblemKind};
+
+/// One value of a file: an item of its list, the value of a line, or its only value.
+#[derive(Debug)]
+pub struct Element<'j> {
+    /// Where it stands.
+    pub at: At,
+    /// What it is.
+    pub value: JsonValue<'j>,
+}
+
+/// A part that could not be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// Where it stands.
+    pub at: At,
+    /// Which kind.
+    pub kind: ProblemKind,
+    /// What a person reads.
+    pub message: String,
+}
+
+/// All that a file says.
+#[derive(Debug, Default)]
+pub struct Reading<'j> {
+    /// Its values, in order.
+    pub elements: Vec<Element<'j>>,
+    /// What could not be read.
+    pub faults: Vec<Fault>,
+    /// Whether the file is one JSON object, as native results are.
+    pub single: bool,
+}
+
+impl Reading<'_> {
+    /// Whether an element is an object with `benchmark`, or the unreadable text looks like one.
+    pub fn holds_benchmark(&self, bytes: &[u8]) -> bool {
+        self.elements.iter().any(|e| json::field(&e.value, "benchmark").is_some())
+            || (!self.faults.is_empty() && mentions_benchmark(bytes))
+    }
+}
+
+/// Whether `"benchmark":` stands in the text.
+fn mentions_benchmark(bytes: &[u8]) -> bool {
+    const KEY: &[u8] = b"\"benchmark\"";
+    let mut rest = bytes;
+    while let Some(at) = rest.windows(KEY.len()).position(|window| window == KEY) {
+        rest = rest.get(at + KEY.len()..).unwrap_or_default();
+        if rest.trim_ascii_start().first() == Some(&b':') {
+            return true;
+        }
+    }
+    false
+}
+
+/// Reads the text of a file. Never fails: what is unreadable becomes a fault.
+pub fn parse(bytes: &[u8]) -> Reading<'_> {
+    let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+    if text.trim_ascii().is_empty() {
+        return Reading {
+            faults: vec![Fault { at: At::File, kind: ProblemKind::NoRecords, message: "the file is empty".to_owned() }],
+            ..Reading::default()
+        };
+    }
+    match JsonValue::parse(text, true) {
+        Ok(JsonValue::Array(items)) => {
+            let items = std::sync::Arc::unwrap_or_clone(items);
+            let numbered = items.into_iter().enumerate();
+            let elements = numbered.map(|(at, value)| Element { at: At::Record(at + 1), value }).collect();
+            Reading { elements, ..Reading::default() }
+        }
+        Ok(value) => {
+            let single = json::object(&value).is_some();
+            Reading { elements: vec![Element { at: At::Record(1), value }], faults: Vec::new(), single }
+        }
+        Err(whole) => {
+            let rows = each_row(text);
+            if rows.elements.is_empty() {
+                Reading { faults: vec![unreadable(text, &whole)], ..Reading::default() }
+            } else {
+                rows
+            }
+        }
+    }
+}
+
+/// Reads one value a line; a line that is neither an object nor a list is a fault, a blank one is nothing.
+fn each_row(text: &[u8]) -> Reading<'_> {
+    let mut reading = Reading::default();
+    for (index, line) in text.split(|byte| *byte == b'\n').enumerate() {
+        let number = index + 1;
+        let line = line.trim_ascii_end();
+        if line.trim_ascii().is_empty() {
+            continue;
+        }
+        match JsonValue::parse(line, true) {
+            Ok(JsonValue::Array(items)) => {
+                let items = std::sync::Arc::unwrap_or_clone(items).into_iter();
+                reading.elements.extend(items.map(|value| Element { at: At::Line(number, 1), value }));
+            }
+            Ok(value @ JsonValue::Object(_)) => reading.elements.push(Element { at: At::Line(number, 1), value }),
+            Ok(_) => reading.faults.push(Fault {
+                at: At::Line(number, 1),
+                kind: ProblemKind::BadLine,
+                message: "the line is neither an object nor a list".to_owned(),
+            }),
+            Err(error) => {
+                let fault = unreadable(line, &error);
+                let column = if let At::Line(_, column) = fault.at { column } else { 1 };
+                reading.faults.push(Fault {
+                    at: At::Line(number, column),
+                    kind: ProblemKind::BadLine,
+                    message: fault.message,
+                });
+            }
+        }
+    }
+    reading
+}
+
+fn unreadable(text: &[u8], error: &jiter::JsonError) -> Fault {
+    let at = |index: usize| {
+        let position = LinePosition::find(text, index.min(text.len().saturating_sub(1)));
+        At::Line(position.line, position.column.max(1))
+    };
+    match std::str::from_utf8(text) {
+        Err(utf8) => Fault {
+            at: at(utf8.valid_up_to()),
+            kind: ProblemKind::InvalidUtf8,
+            message: "the text is no valid UTF-8".to_owned(),
+        },
+        Ok(_) => Fault {
+            at: at(error.index),
+            kind: ProblemKind::InvalidJson,
+            message: format!("the text is no valid JSON: {}", error.error_type),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn ats(text: &str) -> (Vec<String>, Vec<(String, ProblemKind)>) {
+        let reading = parse(text.as_bytes());
+        let elements = reading.elements.iter().map(|e| e.at.to_string()).collect();
+        (elements, reading.faults.iter().map(|f| (f.at.to_string(), f.kind)).collect())
+    }
+
+    #[test]
+    fn whole_file_or_one_value_a_line() {
+        assert_eq!(ats("[{}, 1]").0, ["record 1", "record 2"]);
+        assert_eq!(ats("{\n}").0, ["record 1"]);
+        assert_eq!(ats("{\"a\":1}\r\n[{}, {}]\r\n\r\n").0, ["1:1", "2:1", "2:1"]);
+        let (elements, faults) = ats("{}\n{bad\n42\n\n\"s\"\n{}\n");
+        assert_eq!(elements, ["1:1", "6:1"]);
+        assert_eq!(faults.iter().map(|f| f.0.as_str()).collect::<Vec<_>>(), ["2:2", "3:1", "5:1"]);
+        assert!(faults.iter().all(|f| f.1 == ProblemKind::BadLine));
+    }
+
+    #[test]
+    fn two_pretty_printed_documents_are_one_fault() {
+        let (elements, faults) = ats("{\n  \"a\": 1\n}\n{\n  \"a\": 2\n}\n");
+        assert_eq!((elements.len(), faults), (0, vec![("4:1".to_owned(), ProblemKind::InvalidJson)]));
+    }
+
+    #[test]
+    fn bad_bytes_are_a_fault_and_good_lines_stay() {
+        let reading = parse(b"{\"a\": \"\xff\"}");
+        assert_eq!((reading.elements.len(), reading.faults[0].kind), (0, ProblemKind::InvalidUtf8));
+        assert_eq!(reading.faults[0].at.to_string(), "1:8");
+        let reading = parse(b"{\"a\": 1}\n{\"a\": \"\xff\"}\n");
+        assert_eq!((reading.elements.len(), reading.faults[0].at), (1, At::Line(2, 8)));
+    }
+
+    #[test]
+    fn python_extensions_and_a_byte_order_mark() {
+        let reading = parse("\u{feff}[NaN, -Infinity, 1e400, 99999999999999999999999]".as_bytes());
+        assert!(reading.faults.is_empty(), "{:?}", reading.faults);
+        let numbers: Vec<_> = reading.elements.iter().map(|e| json::number(&e.value).unwrap()).collect();
+        assert!(numbers[0].is_nan() && numbers[1].is_infinite() && numbers[2].is_infinite());
+        assert_eq!(numbers[3].to_string(), "100000000000000000000000");
+    }
+
+    #[test]
+    fn depth_is_bounded() {
+        let text = "[".repeat(100_000);
+        let reading = parse(text.as_bytes());
+        assert_eq!((reading.elements.len(), reading.faults[0].kind), (0, ProblemKind::InvalidJson));
+    }
+
+    #[test]
+    fn an_unreadable_file_is_known_by_its_words() {
+        let holds = |text: &str| parse(text.as_bytes()).holds_benchmark(text.as_bytes());
+        assert!(holds("[{\"benchmark\" : {\"na"));
+        assert!(holds("{\"a\": 1}\n{\"benchmark\": {}}"));
+        assert!(!holds("{\"x\": \"benchmark\""));
+        assert!(!holds("{\"note\": \"\\\"benchmark\\\": 1\"}"));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_without_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+            let reading = parse(&bytes);
+            prop_assert!(!reading.elements.is_empty() || !reading.faults.is_empty() || bytes.trim_ascii() == b"[]"
+                || serde_json::from_slice::<serde_json::Value>(&bytes).is_ok());
+        }
+
+        #[test]
+        fn anything_near_json_is_read_without_panic(text in "[\\[\\]{}\":,0-9eE.+\\-a-zNIé\n\r ]{0,200}") {
+            let reading = parse(text.as_bytes());
+            let mut out = Vec::new();
+            for element in &reading.elements {
+                json::write(&mut out, &element.value).unwrap();
+                json::write_canonical(&mut out, &element.value, &[]).unwrap();
+            }
+            prop_assert!(out.is_ascii());
+        }
+    }
+}
