@@ -24,6 +24,9 @@ fn assert_whole(case: &Case, lines: u32) {
     assert_eq!(got, wanted);
 }
 
+/// A pass runs in a task of its own.
+fn assert_send(_: &impl Send) {}
+
 /// Runs the pass until `text` was printed, then drops it as if benchd had died.
 async fn abandon_after(case: &Case, text: &str) {
     let (clock, events) = (Clock::system(), |event: benchd::executor::PassEvent<'_>| case.note(&event));
@@ -32,8 +35,10 @@ async fn abandon_after(case: &Case, text: &str) {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
+    let pass = run_pass(&case.engine, &clock, &case.request, &events, &case.cancel);
+    assert_send(&pass);
     tokio::select! {
-        ended = run_pass(&case.engine, &clock, &case.request, &events, &case.cancel) => panic!("{ended:?}"),
+        ended = pass => panic!("{ended:?}"),
         () = seen => {}
     }
 }
