@@ -123,7 +123,7 @@ impl Follower<'_> {
                     self.enforce().await?;
                     if looked_at.elapsed() >= LOOK_EVERY {
                         looked_at = Instant::now();
-                        if self.look().await? == Phase::Ended {
+                        if self.look().await? != Some(Phase::Running) {
                             return Ok(());
                         }
                     }
@@ -238,13 +238,18 @@ impl Follower<'_> {
         }
     }
 
-    async fn look(&mut self) -> Result<Phase, PassError> {
+    /// Looks at the container now; `None` while the engine is away.
+    async fn look(&mut self) -> Result<Option<Phase>, PassError> {
         let limit = self.request.limits.disk_bytes;
-        let seen = self.container.look(limit.is_some()).await.map_err(|error| gone_error(error, self.request))?;
+        let seen = match self.container.clone().with_patience(TICK).look(limit.is_some()).await {
+            Ok(seen) => seen,
+            Err(error) if is_away(&error) => return Ok(None),
+            Err(error) => return Err(gone_error(error, self.request)),
+        };
         if self.stopped.is_none() && limit.is_some_and(|limit| seen.written_bytes.is_some_and(|bytes| bytes > limit)) {
             self.stop(PassEnd::DiskLimit).await?;
         }
-        Ok(seen.phase)
+        Ok(Some(seen.phase))
     }
 
     /// Looks at the container as soon as the engine answers.

@@ -149,7 +149,8 @@ async fn finish(
     events: &(dyn Fn(PassEvent<'_>) + Send + Sync),
     cancel: &CancellationToken,
 ) -> Result<PassOutcome, PassError> {
-    let outcome = follow_and_collect(&container, clock, request, events, cancel).await;
+    // On the heap: whoever runs a pass holds this for hours inside futures of its own.
+    let outcome = Box::pin(follow_and_collect(&container, clock, request, events, cancel)).await;
     match outcome {
         Ok(outcome) => {
             container.remove().await?;

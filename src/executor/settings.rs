@@ -109,8 +109,8 @@ impl Profile {
 }
 
 impl Limits {
-    /// The limits of a pass on a host with `host_memory_bytes`.
-    pub fn of(execution: &ExecutionConfig, profile: &Profile, host_memory_bytes: u64) -> Self {
+    /// The limits of a pass on a host with `host_memory_bytes`, where that is known.
+    pub fn of(execution: &ExecutionConfig, profile: &Profile, host_memory_bytes: Option<u64>) -> Self {
         let limits = &execution.limits;
         let base = Self {
             job: limits.job_timeout,
@@ -125,9 +125,9 @@ impl Limits {
             Profile::Trusted => base,
             Profile::Untrusted { .. } => {
                 let untrusted = &execution.untrusted;
-                let most = host_memory_bytes - host_memory_bytes / 20;
+                let most = host_memory_bytes.map(|bytes| bytes - bytes / 20);
                 Self {
-                    memory_bytes: Some(untrusted.memory.map_or(most, |size| size.bytes())),
+                    memory_bytes: untrusted.memory.map(|size| size.bytes()).or(most),
                     pids: Some(untrusted.pids),
                     cpus: untrusted.cpus,
                     disk_bytes: Some(untrusted.disk.bytes()),

@@ -32,7 +32,7 @@ fn request(suite: &SuiteConfig, execution: &ExecutionConfig) -> PassRequest {
         runner_uid: 1000,
         expected_points: Vec::new(),
         fatal_lines: settings::fatal_lines(suite),
-        limits: Limits::of(execution, &Profile::Trusted, 0),
+        limits: Limits::of(execution, &Profile::Trusted, None),
         artifacts: "/nonexistent".into(),
     }
 }

@@ -31,7 +31,7 @@ pub(in crate::executor) fn request() -> PassRequest {
         runner_uid: 1000,
         expected_points: Vec::new(),
         fatal_lines: settings::fatal_lines(&suite),
-        limits: Limits::of(&execution, &profile, 0),
+        limits: Limits::of(&execution, &profile, None),
         artifacts: PathBuf::from("/nonexistent"),
         profile,
     }
@@ -51,7 +51,7 @@ fn plain(spec: &ContainerSpec, name: &str) -> Option<String> {
 fn untrusted() -> PassRequest {
     let execution = ExecutionConfig::default();
     let profile = Profile::untrusted(&execution);
-    PassRequest { limits: Limits::of(&execution, &profile, 64 << 30), profile, ..request() }
+    PassRequest { limits: Limits::of(&execution, &profile, Some(64 << 30)), profile, ..request() }
 }
 
 #[test]

@@ -23,6 +23,8 @@ pub async fn engine() -> Engine {
 /// A second engine that a test may fill up or kill, ended with all it has when dropped.
 pub struct SecondEngine {
     name: String,
+    /// Folder of the script's own files.
+    state: PathBuf,
     /// Folder of its data, logs and socket.
     pub folder: PathBuf,
 }
@@ -31,7 +33,19 @@ impl SecondEngine {
     /// Names it; nothing runs before [`SecondEngine::start`].
     pub fn new(name: &str) -> Self {
         let state = std::env::var("BENCHD_TEST_DIR").unwrap_or_else(|_| "/tmp/benchd-test".to_owned());
-        Self { name: name.to_owned(), folder: Path::new(&state).join("second").join(name) }
+        Self::apart(name, state)
+    }
+
+    /// As [`SecondEngine::new`], with `state` as the script's folder, so that its switches are this engine's alone.
+    pub fn apart(name: &str, state: impl Into<PathBuf>) -> Self {
+        let state = state.into();
+        Self { name: name.to_owned(), folder: state.join("second").join(name), state }
+    }
+
+    /// As a crash: no chance to say goodbye.
+    pub fn kill(&self) {
+        let pid = std::fs::read_to_string(self.folder.join("pid")).unwrap();
+        assert!(Command::new("kill").args(["-9", pid.trim()]).status().unwrap().success());
     }
 
     /// Starts it, or starts it again after it was killed.
@@ -49,7 +63,9 @@ impl SecondEngine {
 
     fn script(&self, verb: &str) -> String {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/engine.sh");
-        let output = Command::new("bash").arg(script).args([verb, &self.name]).output().unwrap();
+        let output =
+            Command::new("bash").arg(script).args([verb, &self.name]).env("BENCHD_TEST_DIR", &self.state).output();
+        let output = output.unwrap();
         assert!(output.status.success(), "{verb}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap().trim().to_owned()
     }

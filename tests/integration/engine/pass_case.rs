@@ -17,14 +17,9 @@ use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
 use super::container_image::shell_image;
+use super::engine;
 
 static NEXT_JOB: AtomicU64 = AtomicU64::new(0);
-
-/// The engine that the tests share.
-pub async fn engine() -> Engine {
-    let host = std::env::var("DOCKER_HOST").ok();
-    Engine::connect(host.as_deref()).await.expect("a Docker Engine answers (tests/support/engine.sh start)")
-}
 
 /// A pass, ready to be changed and run.
 pub struct Case {

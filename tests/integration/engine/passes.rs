@@ -221,6 +221,48 @@ async fn a_container_that_cannot_start_is_removed() {
 }
 
 #[tokio::test]
+async fn a_network_that_lets_something_out_is_not_used_for_a_forks_code() {
+    let mut case = Case::new("true").await;
+    let name = case.request.id.container_name();
+    let open = bollard::models::NetworkCreateRequest { name: name.clone(), ..Default::default() };
+    case.engine.docker().create_network(open).await.unwrap();
+    case.request.profile = Profile::Untrusted { network: name.clone() };
+    let error = case.run().await.unwrap_err();
+    case.engine.docker().remove_network(&name).await.unwrap();
+    assert!(error.to_string().contains(&format!("{name} exists and is not internal")), "{error}");
+}
+
+/// A small file system, mounted for the time of a test.
+struct SmallDisk(std::path::PathBuf);
+
+impl SmallDisk {
+    fn mount(path: std::path::PathBuf, size: &str) -> Self {
+        std::fs::create_dir_all(&path).unwrap();
+        let options = ["-t", "tmpfs", "-o", &format!("size={size}"), "none"];
+        assert!(std::process::Command::new("mount").args(options).arg(&path).status().unwrap().success());
+        Self(path)
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        assert!(std::process::Command::new("umount").arg(&self.0).status().unwrap().success());
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_is_named_whoever_fills_it() {
+    let fills = ["mkdir -p out/results; head -c 3000000 /dev/zero >out/results/large", "seq 300000"];
+    for script in fills {
+        let case = Case::new(script).await;
+        let _disk = SmallDisk::mount(case.request.artifacts.clone(), "1m");
+        let error = case.run().await.unwrap_err();
+        assert_eq!(error.failure_kind(), Some(FailureKind::DiskFull), "{error}");
+        assert!(error.to_string().starts_with("failed to write "), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn a_container_is_told_its_own_gpus() {
     let mut case = Case::new("echo \"sees $NVIDIA_VISIBLE_DEVICES $NVIDIA_DRIVER_CAPABILITIES\"").await;
     case.request.devices = DeviceAccess::Cuda { ids: vec!["1".into(), "3".into()], capabilities: "all".into() };

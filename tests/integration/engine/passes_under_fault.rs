@@ -1,13 +1,11 @@
 //! Passes while benchd or the engine dies: nothing of the log or the results is lost, nothing is read twice.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 use benchd::clock::Clock;
-use benchd::executor::docker::Engine;
 use benchd::executor::{PassEnd, life, run_pass};
 
+use super::SecondEngine;
 use super::pass_case::{Case, files};
 
 /// Prints numbered lines for `seconds`, then leaves results.
@@ -24,6 +22,9 @@ fn assert_whole(case: &Case, lines: u32) {
     assert_eq!(got, wanted);
 }
 
+/// A pass runs in a task of its own.
+fn assert_send(_: &impl Send) {}
+
 /// Runs the pass until `text` was printed, then drops it as if benchd had died.
 async fn abandon_after(case: &Case, text: &str) {
     let (clock, events) = (Clock::system(), |event: benchd::executor::PassEvent<'_>| case.note(&event));
@@ -32,8 +33,10 @@ async fn abandon_after(case: &Case, text: &str) {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
+    let pass = run_pass(&case.engine, &clock, &case.request, &events, &case.cancel);
+    assert_send(&pass);
     tokio::select! {
-        ended = run_pass(&case.engine, &clock, &case.request, &events, &case.cancel) => panic!("{ended:?}"),
+        ended = pass => panic!("{ended:?}"),
         () = seen => {}
     }
 }
@@ -70,58 +73,6 @@ async fn what_nobody_adopts_is_removed() {
     assert_eq!(removed, [mine.request.id]);
     other.cancel.cancel();
     assert_eq!(other.outcome().await.end, PassEnd::Cancelled);
-}
-
-/// An engine of its own that the test may kill.
-struct SecondEngine {
-    state: tempfile::TempDir,
-    name: String,
-}
-
-impl SecondEngine {
-    fn new(name: &str) -> Self {
-        // Unix sockets need short paths.
-        let state = tempfile::Builder::new().prefix("bt").tempdir_in("/tmp").unwrap();
-        Self { state, name: name.to_owned() }
-    }
-
-    fn script(&self, verb: &str) -> String {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/engine.sh");
-        let output = Command::new(script).args([verb, &self.name]).env("BENCHD_TEST_DIR", self.state.path()).output();
-        let output = output.unwrap();
-        assert!(output.status.success(), "{verb}: {}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).unwrap().trim().to_owned()
-    }
-
-    async fn start(&self) -> Engine {
-        let socket = self.script("start-second");
-        Engine::connect(Some(&format!("unix://{socket}"))).await.unwrap()
-    }
-
-    fn pid_file(&self) -> PathBuf {
-        self.state.path().join("second").join(&self.name).join("pid")
-    }
-
-    /// As a crash: no chance to say goodbye.
-    fn kill(&self) {
-        let pid = std::fs::read_to_string(self.pid_file()).unwrap();
-        assert!(Command::new("kill").args(["-9", pid.trim()]).status().unwrap().success());
-    }
-
-    fn fail_hook(&self) {
-        std::fs::write(self.state.path().join("hook-fails"), "").unwrap();
-    }
-}
-
-impl Drop for SecondEngine {
-    fn drop(&mut self) {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/engine.sh");
-        let stopped =
-            Command::new(script).args(["stop-second", &self.name]).env("BENCHD_TEST_DIR", self.state.path()).status();
-        if !std::thread::panicking() {
-            assert!(stopped.unwrap().success());
-        }
-    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -166,9 +117,11 @@ async fn the_engine_is_killed_while_the_results_are_taken() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_gpu_hook_that_fails_leaves_nothing() {
-    let second = SecondEngine::new("pass-hook");
+    // Unix sockets need short paths.
+    let state = tempfile::Builder::new().prefix("bt").tempdir_in("/tmp").unwrap();
+    let second = SecondEngine::apart("pass-hook", state.path());
     let mut case = Case::on(second.start().await, "true").await;
-    second.fail_hook();
+    std::fs::write(state.path().join("hook-fails"), "").unwrap();
     let ids = vec!["0".to_owned()];
     case.request.devices = benchd::executor::container::DeviceAccess::Cuda { ids, capabilities: "all".into() };
     let error = case.run().await.unwrap_err();
