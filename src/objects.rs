@@ -200,7 +200,7 @@ impl ObjectTarget {
 
     /// The address of a key, for people.
     pub fn address(&self, key: &str) -> String {
-        format!("{}/{key}", self.url.to_string().trim_end_matches('/'))
+        format!("{}/{key}", self.to_string().trim_end_matches('/'))
     }
 
     /// Whether an object is there.
@@ -323,6 +323,12 @@ impl fmt::Display for Cause {
 }
 
 impl std::error::Error for Cause {}
+
+impl fmt::Display for ObjectTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.url)
+    }
+}
 
 fn path(key: &str) -> Result<ObjectPath, ObjectError> {
     ObjectPath::parse(key).map_err(|source| ObjectError::Key { key: key.to_owned(), source })

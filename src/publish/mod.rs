@@ -1,5 +1,6 @@
 //! The last stage: what was measured leaves the house.
 
+pub mod destination;
 pub mod runner;
 pub mod upload;
 mod upload_api;

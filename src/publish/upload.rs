@@ -9,6 +9,7 @@ use flate2::Compression;
 use flate2::read::MultiGzDecoder;
 use flate2::write::GzEncoder;
 use jiter::JsonValue;
+use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 pub use super::upload_api::{ApiError, ApiOutcome, UploadClient};
@@ -120,7 +121,8 @@ pub enum Existing {
 }
 
 /// What came of an upload.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum UploadOutcome {
     /// The object was written where none was.
     Created,
@@ -130,6 +132,8 @@ pub enum UploadOutcome {
     Replaced,
     /// Other results lie there and were left.
     Conflict,
+    /// Something lies there and was left; the destination does not tell whether it is the same.
+    Exists,
 }
 
 /// Puts the object. Repeating it is safe: equal results are left as they are.

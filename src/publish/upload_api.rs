@@ -1,6 +1,7 @@
 //! The upload API, an alternative to writing into a bucket: one POST with user name, password, key and content. Every
 //! answer is respected; a key that exists already is said, since what lies there cannot be compared.
 
+use std::fmt;
 use std::time::Duration;
 
 use reqwest::StatusCode;
@@ -102,6 +103,12 @@ pub struct UploadClient {
     username: SecretString,
     password: SecretString,
     patience: Patience,
+}
+
+impl fmt::Display for UploadClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the upload API {}", self.url)
+    }
 }
 
 impl UploadClient {

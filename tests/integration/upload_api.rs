@@ -8,6 +8,10 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::post;
 use axum::{Json, Router};
+use benchd::config::{PublishTarget, UploadApi};
+use benchd::objects::Patience;
+use benchd::publish::destination::{Destination, DestinationError};
+use benchd::publish::upload::{Existing, UploadObject, UploadOutcome};
 use serde_json::{Value, json};
 
 use crate::support::{benchd, shared};
@@ -165,4 +169,33 @@ fn recorded_answers_are_respected() {
     let request = running.uploader.seen.lock().unwrap()[0].clone();
     let keys: Vec<_> = request.as_object().unwrap().keys().cloned().collect();
     assert_eq!(json!(keys), recorded["cases"][0]["request"][0]["json_keys"]);
+}
+
+#[test]
+fn a_configured_target_reads_its_credentials_from_files() {
+    let running = Running::start();
+    let secrets = tempfile::tempdir().unwrap();
+    std::fs::write(secrets.path().join("user"), "user\n").unwrap();
+    std::fs::write(secrets.path().join("password"), "pass?>~word\n").unwrap();
+    let target = |password: Option<&str>| PublishTarget {
+        api: Some(UploadApi {
+            url: format!("http://{}/", running.address).parse().unwrap(),
+            username_file: Some(secrets.path().join("user")),
+            username_env: None,
+            password_file: password.map(|name| secrets.path().join(name)),
+            password_env: None,
+        }),
+        ..PublishTarget::default()
+    };
+    let object = UploadObject { key: "k".to_owned(), body: "{\"a\":1}".into(), records: 1, plain_bytes: 7 };
+    let destination = Destination::open(&target(Some("password")), Patience::default()).unwrap();
+    let send = || running.runtime.as_ref().unwrap().block_on(destination.send(&object, Existing::Replace)).unwrap();
+    assert_eq!((send(), send()), (UploadOutcome::Created, UploadOutcome::Exists));
+    assert_eq!(running.uploader.stored.lock().unwrap()["k"], "{\"a\":1}");
+    for bad in [target(None), PublishTarget::default()] {
+        let refused = Destination::open(&bad, Patience::default()).err().unwrap();
+        assert!(matches!(refused, DestinationError::Nowhere), "{refused}");
+    }
+    let missing = Destination::open(&target(Some("absent")), Patience::default()).err().unwrap();
+    assert!(matches!(missing, DestinationError::Secret(_)), "{missing}");
 }

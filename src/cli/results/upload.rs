@@ -12,11 +12,10 @@ use super::{counted, planned_points, print_report};
 use crate::cli::{Answer, CommandResult, Failure, terminal};
 use crate::config::{PublishTarget, TargetUrl};
 use crate::model::{BranchName, CommitSha, DeviceType, Platform, RepoName};
-use crate::objects::{ObjectTarget, Patience};
+use crate::objects::Patience;
+use crate::publish::destination::Destination;
 use crate::publish::runner::this_host;
-use crate::publish::upload::{
-    ApiOutcome, Existing, Prepared, UploadClient, UploadObject, UploadOutcome, prepare, upload,
-};
+use crate::publish::upload::{Existing, Prepared, UploadClient, UploadOutcome, prepare};
 use crate::results::record::{Metadata, WireNumber};
 use crate::results::{Completeness, Expectation, Report};
 
@@ -125,17 +124,21 @@ pub struct Args {
 
 /// What became of the object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(untagged)]
 enum Sent {
-    Created,
-    Unchanged,
-    Replaced,
-    /// Other results lie there and were left.
-    Conflict,
-    /// The API has the key already.
-    Exists,
+    /// It was given to its destination.
+    Given(UploadOutcome),
+    /// It stayed here.
+    Kept(Kept),
+}
+
+/// Why nothing was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Kept {
+    /// Only shown.
     DryRun,
-    /// Nothing was measured, so nothing is sent.
+    /// Nothing was measured.
     Nothing,
 }
 
@@ -169,12 +172,6 @@ fn given(flag: &str, text: Option<&str>, default: u64) -> Result<WireNumber, Fai
     }
 }
 
-/// Where the object goes.
-enum Door {
-    Store(ObjectTarget),
-    Api(Box<UploadClient>),
-}
-
 /// Runs the command.
 pub async fn run(args: Args) -> CommandResult {
     let metadata = Metadata {
@@ -196,25 +193,22 @@ pub async fn run(args: Args) -> CommandResult {
     };
     let Prepared { report, object } = prepare(&args.dir, expectation, &metadata).map_err(Failure::usage)?;
     let key = metadata.object_key();
-    let (sent, address) = match &object {
-        None => (Sent::Nothing, place(&args, &key)),
-        Some(_) if args.dry_run => (Sent::DryRun, place(&args, &key)),
-        Some(object) => match open(&args)? {
-            Door::Store(target) => (store(&target, object, args.replace).await?, target.address(&key)),
-            Door::Api(client) => {
-                let outcome = client.upload(object).await.map_err(Failure::infrastructure)?;
-                let sent = match outcome {
-                    ApiOutcome::Created => Sent::Created,
-                    ApiOutcome::Exists => Sent::Exists,
-                };
-                (sent, place(&args, &key))
-            }
-        },
+    let address = place(&args, &key);
+    let sent = match &object {
+        None => Sent::Kept(Kept::Nothing),
+        Some(_) if args.dry_run => Sent::Kept(Kept::DryRun),
+        Some(object) => {
+            let existing = if args.replace { Existing::Replace } else { Existing::Keep };
+            let outcome = open(&args)?.send(object, existing).await.map_err(Failure::infrastructure)?;
+            Sent::Given(outcome)
+        }
     };
     let complete = report.completeness() == Completeness::Complete;
     let stored = match sent {
-        Sent::Created | Sent::Unchanged | Sent::Replaced | Sent::DryRun | Sent::Nothing => true,
-        Sent::Conflict | Sent::Exists => false,
+        Sent::Given(UploadOutcome::Created | UploadOutcome::Unchanged | UploadOutcome::Replaced) | Sent::Kept(_) => {
+            true
+        }
+        Sent::Given(UploadOutcome::Conflict | UploadOutcome::Exists) => false,
     };
     let ok = complete && stored;
     let (records, bytes, plain_bytes) =
@@ -237,18 +231,20 @@ pub async fn run(args: Args) -> CommandResult {
 
 fn tell(sent: Sent, address: &str, size: &str) {
     match sent {
-        Sent::Created => terminal::print(format_args!("uploaded {address}: {size}")),
-        Sent::Unchanged => terminal::print(format_args!("unchanged {address}: the same results are there, {size}")),
-        Sent::Replaced => terminal::print(format_args!("replaced {address}: {size}")),
-        Sent::Conflict => terminal::print(format_args!(
+        Sent::Given(UploadOutcome::Created) => terminal::print(format_args!("uploaded {address}: {size}")),
+        Sent::Given(UploadOutcome::Unchanged) => {
+            terminal::print(format_args!("unchanged {address}: the same results are there, {size}"));
+        }
+        Sent::Given(UploadOutcome::Replaced) => terminal::print(format_args!("replaced {address}: {size}")),
+        Sent::Given(UploadOutcome::Conflict) => terminal::print(format_args!(
             "not uploaded: other results lie at {address}; --replace writes these over them ({size})"
         )),
-        Sent::Exists => terminal::print(format_args!(
+        Sent::Given(UploadOutcome::Exists) => terminal::print(format_args!(
             "not uploaded: the API already has {address}, and does not tell whether with the same results"
         )),
-        Sent::DryRun => terminal::print(format_args!("would upload {address}: {size}")),
-        Sent::Nothing => {
-            terminal::print(format_args!("nothing to upload to {address}: no valid record measures anything"))
+        Sent::Kept(Kept::DryRun) => terminal::print(format_args!("would upload {address}: {size}")),
+        Sent::Kept(Kept::Nothing) => {
+            terminal::print(format_args!("nothing to upload to {address}: no valid record measures anything"));
         }
     }
 }
@@ -262,33 +258,17 @@ fn place(args: &Args, key: &str) -> String {
     }
 }
 
-fn open(args: &Args) -> Result<Door, Failure> {
-    if let Some(url) = &args.to {
-        let access = PublishTarget {
-            endpoint: args.endpoint.clone(),
-            region: args.region.clone(),
-            anonymous: args.anonymous,
-            ..PublishTarget::default()
-        };
-        let target = ObjectTarget::open(url, &access, Patience::default()).map_err(Failure::infrastructure)?;
-        return Ok(Door::Store(target));
+fn open(args: &Args) -> Result<Destination, Failure> {
+    if let (Some(url), Some(username), Some(password)) = (&args.api, &args.api_username, &args.api_password) {
+        let client = UploadClient::new(url.clone(), username.clone(), password.clone(), Patience::default());
+        return Ok(Destination::Api(Box::new(client.map_err(Failure::infrastructure)?)));
     }
-    match (&args.api, &args.api_username, &args.api_password) {
-        (Some(url), Some(username), Some(password)) => {
-            let client = UploadClient::new(url.clone(), username.clone(), password.clone(), Patience::default());
-            Ok(Door::Api(Box::new(client.map_err(Failure::infrastructure)?)))
-        }
-        _ => Err(Failure::usage(anyhow!("give --to, or --api with user name and password"))),
-    }
-}
-
-async fn store(target: &ObjectTarget, object: &UploadObject, replace: bool) -> Result<Sent, Failure> {
-    let existing = if replace { Existing::Replace } else { Existing::Keep };
-    let outcome = upload(target, object, existing).await.map_err(Failure::infrastructure)?;
-    Ok(match outcome {
-        UploadOutcome::Created => Sent::Created,
-        UploadOutcome::Unchanged => Sent::Unchanged,
-        UploadOutcome::Replaced => Sent::Replaced,
-        UploadOutcome::Conflict => Sent::Conflict,
-    })
+    let target = PublishTarget {
+        url: args.to.clone(),
+        endpoint: args.endpoint.clone(),
+        region: args.region.clone(),
+        anonymous: args.anonymous,
+        ..PublishTarget::default()
+    };
+    Destination::open(&target, Patience::default()).map_err(Failure::infrastructure)
 }
