@@ -140,6 +140,16 @@ pub enum ObjectError {
         /// Its size in bytes.
         size: u64,
     },
+    /// The folder cannot be read or written.
+    #[error("failed to {verb} {object} (is there room, and is the folder permitted to this process?)")]
+    Disk {
+        /// `read` or `write`.
+        verb: &'static str,
+        /// The object's address.
+        object: String,
+        /// What the system said.
+        source: Cause,
+    },
     /// The service failed, was slow or not to be reached, also when asked again.
     #[error("failed to {verb} {object} (is the service up and its endpoint right?)")]
     Outage {
@@ -156,7 +166,7 @@ impl ObjectError {
     /// Whether the same step may succeed later without anybody's help.
     pub fn fault(&self) -> Fault {
         match self {
-            Self::Outage { .. } => Fault::Transient,
+            Self::Outage { .. } | Self::Disk { .. } => Fault::Transient,
             Self::Open { .. }
             | Self::Folder { .. }
             | Self::Key { .. }
@@ -290,6 +300,10 @@ impl ObjectTarget {
 
     fn error(&self, verb: &'static str, key: &str, source: object_store::Error) -> ObjectError {
         let object = self.address(key);
+        match self.url {
+            TargetUrl::File(_) => return ObjectError::Disk { verb, object, source: Cause(source) },
+            TargetUrl::S3 { .. } => {}
+        }
         if names_no_bucket(&source) {
             return ObjectError::NoBucket { verb, object, source: Cause(source) };
         }

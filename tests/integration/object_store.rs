@@ -62,6 +62,18 @@ async fn a_folder_that_cannot_be_made_is_named() {
 }
 
 #[tokio::test]
+async fn what_a_folder_cannot_do_is_told_and_never_absent() {
+    let dir = tempfile::tempdir().unwrap();
+    let url = TargetUrl::File(dir.path().to_owned());
+    let target = ObjectTarget::open(&url, &PublishTarget::default(), patience()).unwrap();
+    // A file stands where the key needs a folder.
+    std::fs::write(dir.path().join("v3"), "").unwrap();
+    let error = target.put_once(KEY, Bytes::new()).await.unwrap_err();
+    assert!(matches!(error, ObjectError::Disk { .. }) && error.to_string().contains(KEY), "{error}");
+    assert!(matches!(target.read(KEY).await.unwrap_err(), ObjectError::Disk { .. }));
+}
+
+#[tokio::test]
 async fn a_bucket_with_a_prefix() {
     let server = S3Server::start_open("bucket");
     let target = open(&server, "s3://bucket/shadow/one");
