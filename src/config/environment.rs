@@ -45,9 +45,14 @@ pub fn hf_home() -> Option<PathBuf> {
     path("HF_HOME")
 }
 
-/// Whether the process runs as root.
+/// The numeric id of the user that benchd runs as; 65534 (nobody) when the kernel does not tell.
+pub fn user_id() -> u32 {
+    std::fs::metadata("/proc/self").map_or(65534, |own| own.uid())
+}
+
+/// Whether benchd runs as root.
 pub fn is_root() -> bool {
-    std::fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0)
+    user_id() == 0
 }
 
 /// Where state goes when nothing is configured: `BENCHD_STATE_DIR`, systemd's `STATE_DIRECTORY`,

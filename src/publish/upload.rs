@@ -38,11 +38,11 @@ pub struct UploadObject {
     pub plain_bytes: u64,
 }
 
-/// A judged directory and what of it is worth publishing.
+/// Judged directories and what of them is worth publishing.
 #[derive(Clone, Debug)]
 pub struct Prepared {
-    /// The judgement.
-    pub report: Report,
+    /// The judgements, one for each directory.
+    pub reports: Vec<Report>,
     /// The object; `None` when no valid record measures anything.
     pub object: Option<UploadObject>,
 }
@@ -63,27 +63,44 @@ pub enum PrepareError {
     },
 }
 
-/// Judges `dir` and writes its valid records, file by file, into one object. An invalid record is never in it.
+/// One results directory of an object.
+#[derive(Clone, Debug)]
+pub struct Part<'a> {
+    /// The directory.
+    pub dir: &'a Path,
+    /// What it is held against.
+    pub expectation: Expectation,
+    /// What its records say of themselves.
+    pub metadata: &'a Metadata,
+}
+
+/// Judges the directories and writes their valid records, file by file, into one object under the first one's key. An
+/// invalid record is never in it. The reports stand in the order of the parts.
 ///
 /// # Errors
-/// When the directory cannot be read.
-pub fn prepare(dir: &Path, expectation: Expectation, metadata: &Metadata) -> Result<Prepared, PrepareError> {
-    let key = metadata.object_key();
+/// When a directory cannot be read.
+pub fn prepare(parts: Vec<Part<'_>>) -> Result<Prepared, PrepareError> {
+    let key = parts.first().map(|part| part.metadata.object_key()).unwrap_or_default();
     let failed = |source| PrepareError::Write { key: key.clone(), source };
-    let mut writer = RecordWriter::new(metadata).map_err(failed)?;
     let mut out = Counted { gzip: GzEncoder::new(Vec::new(), Compression::new(COMPRESSION)), bytes: 0 };
-    let mut measured = 0_usize;
-    let report = check(dir, expectation, &mut |finding| match finding {
-        Finding::Record(found) => {
-            measured += match found.worth {
-                Worth::Measured => 1,
-                Worth::NothingCompiled => 0,
-            };
-            writer.write(&mut out, &found)
-        }
-        Finding::Native { .. } => Ok(()),
-    })?;
-    let (records, plain_bytes) = (writer.written(), out.bytes);
+    let (mut measured, mut records) = (0_usize, 0_usize);
+    let mut reports = Vec::with_capacity(parts.len());
+    for part in parts {
+        let mut writer = RecordWriter::after(records, part.metadata).map_err(failed)?;
+        let report = check(part.dir, part.expectation, &mut |finding| match finding {
+            Finding::Record(found) => {
+                measured += match found.worth {
+                    Worth::Measured => 1,
+                    Worth::NothingCompiled => 0,
+                };
+                writer.write(&mut out, &found)
+            }
+            Finding::Native { .. } => Ok(()),
+        })?;
+        records = writer.written();
+        reports.push(report);
+    }
+    let plain_bytes = out.bytes;
     let object = if measured > 0 {
         let body = out.gzip.finish().map_err(failed)?.into();
         Some(UploadObject { key, body, records, plain_bytes })
@@ -91,7 +108,7 @@ pub fn prepare(dir: &Path, expectation: Expectation, metadata: &Metadata) -> Res
         // Compilation times of zero accompany measurements; alone they say nothing.
         None
     };
-    Ok(Prepared { report, object })
+    Ok(Prepared { reports, object })
 }
 
 struct Counted {

@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::planner::PlannedJob;
-use crate::config::{ImageSource, SuiteConfig};
+use crate::config::{ImageSource, PublishTarget, PullPolicy, SuiteConfig};
 use crate::model::{BranchName, CommitSha, RepoName};
 
 /// A job's commit, image, suite and benchmarks. What belongs to the host (limits, caches, secrets) is the runner's own.
@@ -27,6 +27,8 @@ pub struct JobSpec {
     pub trust: Trust,
     /// Which image.
     pub image: ImageOrder,
+    /// When it is pulled.
+    pub pull: PullPolicy,
     /// A clone that holds the commit, for suites that take files from the repository; `None` clones it.
     pub checkout: Option<PathBuf>,
     /// What is executed.
@@ -55,4 +57,13 @@ pub enum ImageOrder {
     Reference(String),
     /// By the repository's rule for the platform.
     Source(ImageSource),
+}
+
+/// What an upload that is owed needs to know besides its job.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct UploadOrder {
+    /// Where to.
+    pub target: PublishTarget,
+    /// Whether other results of the same commit there are written over, as a person asked.
+    pub replace: bool,
 }

@@ -148,8 +148,8 @@ pub struct RecordWriter<'m> {
 }
 
 impl<'m> RecordWriter<'m> {
-    /// A writer of records with this metadata.
-    pub fn new(metadata: &'m Metadata) -> io::Result<Self> {
+    /// A writer of records with this metadata, after `written` lines of others.
+    pub fn after(written: usize, metadata: &'m Metadata) -> io::Result<Self> {
         let mut head = ascii(&Head {
             timestamp: metadata.timestamp,
             schema_version: "v3",
@@ -162,10 +162,10 @@ impl<'m> RecordWriter<'m> {
             job_id: &metadata.job_id,
         })?;
         head.pop();
-        Ok(Self { metadata, head, runner: (String::new(), Vec::new()), line: Vec::new(), written: 0 })
+        Ok(Self { metadata, head, runner: (String::new(), Vec::new()), line: Vec::new(), written })
     }
 
-    /// How many records were written.
+    /// How many records were written, those of others before included.
     pub fn written(&self) -> usize {
         self.written
     }
@@ -271,7 +271,7 @@ mod tests {
         let record = JsonValue::parse(record.as_bytes(), true).unwrap();
         let mut out = Vec::new();
         let metadata = metadata();
-        let mut writer = RecordWriter::new(&metadata).unwrap();
+        let mut writer = RecordWriter::after(0, &metadata).unwrap();
         let found = Found {
             benchmark: "a_eager",
             variant: Variant::Eager,

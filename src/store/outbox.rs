@@ -43,6 +43,8 @@ pub enum OwedState {
     Owed,
     /// Delivered.
     Delivered,
+    /// Not sent, and rightly so: the same commit's results of another run are there already.
+    Kept,
     /// Refused for good.
     Refused,
 }
@@ -93,13 +95,14 @@ impl OwedKind {
 
 impl OwedState {
     /// All states.
-    pub const ALL: [Self; 3] = [Self::Owed, Self::Delivered, Self::Refused];
+    pub const ALL: [Self; 4] = [Self::Owed, Self::Delivered, Self::Kept, Self::Refused];
 
     /// The name in the store and the API.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Owed => "owed",
             Self::Delivered => "delivered",
+            Self::Kept => "kept",
             Self::Refused => "refused",
         }
     }
@@ -167,7 +170,7 @@ impl Write {
         Ok(())
     }
 
-    /// Ends a row that is still owed: delivered, or refused for good with the reason.
+    /// Ends a row that is still owed: delivered, or kept or refused for good with the reason.
     pub async fn settle_owed(
         &mut self,
         id: u64,

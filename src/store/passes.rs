@@ -52,7 +52,8 @@ pub struct PointOutcome {
 }
 
 impl Write {
-    /// Writes down a pass that begins, when the claim still holds.
+    /// Writes down a pass that begins, when the claim still holds; one that was begun before is adopted and keeps its
+    /// start.
     pub async fn insert_pass(
         &mut self,
         claim: &Claim,
@@ -62,7 +63,8 @@ impl Write {
         let statement = "insert into passes (job_id, attempt, pass, role, sha, image, digest, container,
                  repro_command, started_at)
              select ?1, ?2, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11 from jobs
-             where id = ?1 and attempt = ?2 and claimed_by = ?3 and state in ('claimed', 'running')";
+             where id = ?1 and attempt = ?2 and claimed_by = ?3 and state in ('claimed', 'running')
+             on conflict (job_id, attempt, pass) do update set container = excluded.container";
         let done = sqlx::query(statement)
             .bind(id_column(claim.job))
             .bind(claim.attempt)

@@ -11,7 +11,7 @@ use crate::config::{
 use crate::model::{BranchName, CommitSha, ExpectedPoint, Target, Trigger, Variant};
 use crate::queue::RunPlan;
 use crate::queue::planner::{Host, Needs, Plan, PlannedJob, Selection, plan};
-use crate::queue::spec::{ImageOrder, JobSpec, Trust};
+use crate::queue::spec::{ImageOrder, JobSpec, Trust, UploadOrder};
 use crate::store::{Commit, JobStart, NewJob, Owed, OwedKind};
 use crate::suite::{Problem, Source, SourceError};
 
@@ -60,7 +60,7 @@ pub struct Request<'a> {
 pub enum Publish {
     /// As configured, if the selection is the full one of its trigger.
     Configured,
-    /// Even where the selection is partial.
+    /// Even where the selection is partial, and over other results of the same commit.
     Asked,
     /// Never.
     Never,
@@ -186,6 +186,7 @@ impl Request<'_> {
             committed_at: self.committed_at,
             trust: self.trust,
             image,
+            pull: self.repository.images.pull,
             checkout: self.checkout.clone(),
             suite: SuiteConfig::clone(&self.repository.suite),
             benchmark_name: self.repository.publish.benchmark_name.clone(),
@@ -226,7 +227,8 @@ impl Request<'_> {
             return Ok((Vec::new(), kept_back));
         }
         let owed = configured.to.iter().map(|target| {
-            let payload = serde_json::to_value(target)?;
+            let replace = self.publish == Publish::Asked;
+            let payload = serde_json::to_value(UploadOrder { target: target.clone(), replace })?;
             Ok(Owed { kind: OwedKind::Upload, subject: subject_of(target), payload })
         });
         Ok((owed.collect::<Result<_, serde_json::Error>>()?, None))

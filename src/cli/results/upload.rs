@@ -15,7 +15,7 @@ use crate::model::{BranchName, CommitSha, DeviceType, Platform, RepoName};
 use crate::objects::Patience;
 use crate::publish::destination::Destination;
 use crate::publish::runner::this_host;
-use crate::publish::upload::{Existing, Prepared, UploadClient, UploadOutcome, prepare};
+use crate::publish::upload::{Existing, Part, Prepared, UploadClient, UploadOutcome, prepare};
 use crate::results::record::{Metadata, WireNumber};
 use crate::results::{Completeness, Expectation, Report};
 
@@ -191,7 +191,9 @@ pub async fn run(args: Args) -> CommandResult {
         points: planned_points(args.plan.as_deref(), &args.model)?,
         without_compilation: args.platform == Platform::Hpu,
     };
-    let Prepared { report, object } = prepare(&args.dir, expectation, &metadata).map_err(Failure::usage)?;
+    let part = Part { dir: &args.dir, expectation, metadata: &metadata };
+    let Prepared { mut reports, object } = prepare(vec![part]).map_err(Failure::usage)?;
+    let Some(report) = reports.pop() else { return Err(Failure::usage(anyhow::anyhow!("nothing was judged"))) };
     let key = metadata.object_key();
     let address = place(&args, &key);
     let sent = match &object {

@@ -165,7 +165,7 @@ create table outbox (
     kind            text not null check (kind in ('upload', 'comment', 'check_run', 'notification')),
     subject         text not null,
     payload         text not null check (json_valid(payload)),
-    state           text not null check (state in ('owed', 'delivered', 'refused')),
+    state           text not null check (state in ('owed', 'delivered', 'kept', 'refused')),
     attempts        integer not null default 0,
     next_at         integer not null,
     created_at      integer not null,

@@ -1,0 +1,246 @@
+//! Delivers what runs owe to the outside: level-triggered, from the rows alone, each step repeatable. A delivery that
+//! fails stays owed and is tried again; nothing is given up because a service is away.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+
+use super::destination::{Destination, DestinationError, SendError};
+use super::runner::this_host;
+use super::upload::{Existing, Part, PrepareError, Prepared, UploadOutcome, prepare};
+use crate::clock::Clock;
+use crate::model::{Conclusion, JobPhase, JobState, RunId};
+use crate::objects::Patience;
+use crate::queue::Queue;
+use crate::queue::spec::{JobSpec, UploadOrder};
+use crate::results::Expectation;
+use crate::results::record::{Metadata, WireNumber};
+use crate::store::artifacts::{Artifacts, AttemptKey};
+use crate::store::{JobRow, OutboxRow, OwedKind, OwedState, Store, StoreError};
+
+/// How long a delivery waits after its first failure; twice as long after each further one.
+const FIRST_WAIT: Duration = Duration::from_secs(30);
+/// The longest such wait.
+const LONGEST_WAIT: Duration = Duration::from_secs(3600);
+/// How long an upload waits for the other jobs that share its object.
+const SIBLING_WAIT: Duration = Duration::from_secs(15);
+/// Rows taken at a time.
+const BATCH: u32 = 50;
+
+/// The outbox of one store.
+pub struct Outbox {
+    store: Store,
+    queue: Queue,
+    artifacts: Artifacts,
+    clock: Clock,
+    patience: Patience,
+}
+
+/// What became of one owed row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Delivery {
+    /// It is there now.
+    Delivered {
+        /// Where to, for people.
+        to: String,
+        /// What was sent, for people.
+        what: String,
+    },
+    /// Rightly not sent.
+    Kept(String),
+    /// Refused for good.
+    Refused(String),
+    /// Still owed.
+    Postponed {
+        /// Why.
+        reason: String,
+        /// When it is tried again.
+        next_at: DateTime<Utc>,
+    },
+}
+
+/// Why an upload did not go through this time.
+#[derive(Debug, thiserror::Error)]
+enum UploadError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("the row names no job")]
+    NoJob,
+    #[error("failed to read what is owed")]
+    Payload(#[from] serde_json::Error),
+    #[error("waits for the other device counts of the same model")]
+    Siblings,
+    #[error(transparent)]
+    Prepare(#[from] PrepareError),
+    #[error(transparent)]
+    Destination(#[from] DestinationError),
+    #[error(transparent)]
+    Send(#[from] SendError),
+    #[error("failed to wait for the preparation")]
+    Join(#[from] tokio::task::JoinError),
+}
+
+impl Outbox {
+    /// The outbox of `store`, whose artifacts lie in `artifacts`; `patience` says how long one try may take.
+    pub fn new(store: Store, queue: Queue, artifacts: Artifacts, clock: Clock, patience: Patience) -> Self {
+        Self { store, queue, artifacts, clock, patience }
+    }
+
+    /// Tries every row that is due (of `run` only, when one is given), then settles their runs.
+    ///
+    /// # Errors
+    /// When the store cannot be read or written; deliveries that fail are no errors, they stay owed.
+    pub async fn deliver_due(&self, run: Option<RunId>) -> Result<Vec<(OutboxRow, Delivery)>, StoreError> {
+        let due = self.store.due_owed(self.clock.now(), run, BATCH).await?;
+        let mut delivered = Vec::with_capacity(due.len());
+        for row in due {
+            let delivery = match row.owed.kind {
+                OwedKind::Upload => self.upload(&row).await?,
+                // Told by the stages that own a conversation; none is configured here.
+                OwedKind::Comment | OwedKind::CheckRun | OwedKind::Notification => continue,
+            };
+            self.write_down(&row, &delivery).await?;
+            delivered.push((row, delivery));
+        }
+        if !delivered.is_empty() {
+            let _moved = self.queue.settle().await?;
+        }
+        Ok(delivered)
+    }
+
+    async fn write_down(&self, row: &OutboxRow, delivery: &Delivery) -> Result<(), StoreError> {
+        let now = self.clock.now();
+        let mut write = self.store.write("settle a delivery").await?;
+        // Somebody else may have settled it meanwhile; the delivery itself is repeatable.
+        let _outcome = match delivery {
+            Delivery::Delivered { .. } => write.settle_owed(row.id, OwedState::Delivered, None, now).await?,
+            Delivery::Kept(reason) => write.settle_owed(row.id, OwedState::Kept, Some(reason), now).await?,
+            Delivery::Refused(reason) => write.settle_owed(row.id, OwedState::Refused, Some(reason), now).await?,
+            Delivery::Postponed { reason, next_at } => write.postpone_owed(row.id, reason, *next_at).await?,
+        };
+        write.commit().await?;
+        match delivery {
+            Delivery::Delivered { to, what } => tracing::info!(run.id = %row.run, "delivered {what} to {to}"),
+            Delivery::Kept(reason) => tracing::info!(run.id = %row.run, "kept an upload: {reason}"),
+            Delivery::Refused(reason) => tracing::error!(run.id = %row.run, "an upload was refused: {reason}"),
+            Delivery::Postponed { reason, .. } => {
+                tracing::warn!(run.id = %row.run, "an upload is still owed: {reason}")
+            }
+        }
+        Ok(())
+    }
+
+    async fn upload(&self, row: &OutboxRow) -> Result<Delivery, StoreError> {
+        match self.try_upload(row).await {
+            Ok(delivery) => Ok(delivery),
+            Err(UploadError::Store(error)) => Err(error),
+            Err(error @ UploadError::Siblings) => {
+                Ok(Delivery::Postponed { reason: error.to_string(), next_at: self.clock.now() + SIBLING_WAIT })
+            }
+            // What was measured cannot be read again: no later try helps.
+            Err(error @ (UploadError::NoJob | UploadError::Payload(_) | UploadError::Prepare(_))) => {
+                Ok(Delivery::Refused(format!("{:#}", anyhow::Error::from(error))))
+            }
+            Err(error @ (UploadError::Destination(_) | UploadError::Send(_) | UploadError::Join(_))) => {
+                let doubled = FIRST_WAIT.saturating_mul(2_u32.saturating_pow(row.attempts));
+                let next_at = self.clock.now() + doubled.min(LONGEST_WAIT);
+                Ok(Delivery::Postponed { reason: format!("{:#}", anyhow::Error::from(error)), next_at })
+            }
+        }
+    }
+
+    async fn try_upload(&self, row: &OutboxRow) -> Result<Delivery, UploadError> {
+        let job = row.job.ok_or(UploadError::NoJob)?;
+        let order: UploadOrder = serde_json::from_value(row.owed.payload.clone())?;
+        let jobs = self.store.jobs_of_run(row.run).await?;
+        let own = jobs.iter().find(|other| other.id == job).ok_or(UploadError::NoJob)?;
+        // The key knows no device count: jobs of one model that differ in it share an object.
+        let shares = |other: &&JobRow| {
+            (other.target.platform, &other.target.device_type, &other.model)
+                == (own.target.platform, &own.target.device_type, &own.model)
+        };
+        let sharing: Vec<&JobRow> = jobs.iter().filter(shares).collect();
+        if sharing.iter().any(|other| other.state.phase() != JobPhase::Finished) {
+            return Err(UploadError::Siblings);
+        }
+        let mut sources = Vec::new();
+        for other in sharing.into_iter().filter(|other| has_results(other)) {
+            sources.push(self.source(other)?);
+        }
+        let prepared = tokio::task::spawn_blocking(move || prepare(sources.iter().map(Source::part).collect()));
+        let Prepared { object, .. } = prepared.await??;
+        let Some(object) = object else { return Ok(Delivery::Kept("no valid record measures anything".to_owned())) };
+        let destination = Destination::open(&order.target, self.patience)?;
+        let existing = if order.replace { Existing::Replace } else { Existing::Keep };
+        Ok(match destination.send(&object, existing).await? {
+            UploadOutcome::Created | UploadOutcome::Unchanged | UploadOutcome::Replaced => Delivery::Delivered {
+                to: format!("{destination}"),
+                what: format!("{} records as {}", object.records, object.key),
+            },
+            UploadOutcome::Conflict | UploadOutcome::Exists => {
+                Delivery::Kept(format!("other results of this commit lie at {} already", object.key))
+            }
+        })
+    }
+
+    fn source(&self, job: &JobRow) -> Result<Source, UploadError> {
+        let spec: JobSpec = serde_json::from_value(job.spec.clone())?;
+        let key = AttemptKey { run: job.run, job: job.id, attempt: job.attempts_begun };
+        let points = &spec.planned.points;
+        let mut runner = this_host(job.target.platform, &job.target.device_type, Some(job.target.count));
+        runner.extra_info.extend(BTreeMap::from([("device_count".to_owned(), job.target.count.to_string())]));
+        Ok(Source {
+            dir: self.artifacts.results_dir(key, 1),
+            expectation: Expectation {
+                points: (!points.is_empty()).then(|| points.clone()),
+                without_compilation: !job.target.platform.has_variants(),
+            },
+            metadata: Metadata {
+                timestamp: u64::try_from(spec.committed_at.timestamp()).unwrap_or(0),
+                benchmark_name: spec.benchmark_name,
+                repo: spec.repository,
+                branch: spec.branch,
+                local_branch: spec.local_branch,
+                sha: spec.sha,
+                workflow_id: WireNumber::Number(job.run.number()),
+                run_attempt: WireNumber::Number(u64::from(job.attempts_begun)),
+                job_id: WireNumber::Number(job.id.number()),
+                model: job.model.clone(),
+                runner,
+            },
+        })
+    }
+}
+
+/// A job's results on disk and what its records say of themselves.
+struct Source {
+    dir: PathBuf,
+    expectation: Expectation,
+    metadata: Metadata,
+}
+
+impl Source {
+    fn part(&self) -> Part<'_> {
+        Part { dir: &self.dir, expectation: self.expectation.clone(), metadata: &self.metadata }
+    }
+}
+
+fn has_results(job: &JobRow) -> bool {
+    match &job.state {
+        JobState::Finished { conclusion: Conclusion::Success | Conclusion::Incomplete } => true,
+        JobState::Finished {
+            conclusion:
+                Conclusion::Failure(_)
+                | Conclusion::TimedOut
+                | Conclusion::Cancelled
+                | Conclusion::Superseded
+                | Conclusion::Skipped { .. },
+        }
+        | JobState::WaitingForImage { .. }
+        | JobState::Queued { .. }
+        | JobState::Claimed { .. }
+        | JobState::Running { .. } => false,
+    }
+}
