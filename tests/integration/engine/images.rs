@@ -103,7 +103,7 @@ async fn an_image_is_pulled_by_digest_with_progress_and_found_again() {
         assert!(ready.size_bytes > 0 && ready.id.starts_with("sha256:"));
         let told = *progress.borrow();
         assert_eq!((told.layers_done, told.layers_total), (1, 1));
-        assert!(told.bytes_total > 0 && told.bytes_done == told.bytes_total, "{told}");
+        assert_eq!(told.bytes_done, told.bytes_total, "the engine may say nothing of the bytes of a layer so small");
         let record = ready.pulled(at(0)).unwrap();
         assert_eq!(record.reference, image.pinned(&digest).to_string());
         // Now it is there, by its digest: both policies that ask the registry see that, `never` knows no tag.
