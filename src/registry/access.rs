@@ -192,7 +192,7 @@ impl Registry {
         };
         let host = realm.host_str().unwrap_or_default();
         // Whether a plain realm is allowed was settled above, by the registry's own setting.
-        let client = if self.is_plain(image.host()) { &self.plain } else { &self.secure };
+        let client = self.client(host, self.is_plain(image.host()))?;
         let answer = self.send_by(client, host, request).await?;
         match answer.status() {
             StatusCode::OK => {

@@ -17,6 +17,7 @@ use super::access::{Access, Stale, refused, unauthorised};
 use super::challenge::{Challenge, preferred};
 use crate::config::{RegistryConfig, SecretError, environment};
 
+use super::error::lowest_cause;
 use super::{DOCKER_HUB, Digest, ImageReference, Login, RegistryError, credentials};
 
 /// Without all four, a registry answers with the digest of another, older manifest than the one that is pulled.
@@ -85,9 +86,9 @@ impl Default for RegistrySettings {
 #[derive(Debug)]
 pub struct Registry {
     settings: RegistrySettings,
-    /// Refuses plain HTTP, also when redirected.
-    pub(super) secure: Client,
-    pub(super) plain: Client,
+    /// Refuses plain HTTP, also when redirected. Where the system trusts no authority there is none, and why.
+    secure: Result<Client, String>,
+    plain: Client,
     permits: Semaphore,
     pub(super) hosts: std::sync::Mutex<HashMap<String, Arc<OnceCell<Option<Challenge>>>>>,
     access: std::sync::Mutex<HashMap<String, Arc<Mutex<Access>>>>,
@@ -153,23 +154,24 @@ impl RegistrySettings {
 }
 
 impl Registry {
-    /// A client with these settings; asks nothing yet.
+    /// A client with these settings; asks nothing yet. On a system without trusted authorities (no package
+    /// `ca-certificates`) it still speaks to plain registries.
     ///
     /// # Errors
-    /// When the system's TLS set-up (trust store) or proxy settings cannot be used.
+    /// When no client can be set up at all.
     pub fn new(settings: RegistrySettings) -> Result<Self, RegistryError> {
-        let client = |https_only: bool| {
+        let client = || {
             Client::builder()
                 .user_agent(concat!("benchd/", env!("CARGO_PKG_VERSION")))
                 .connect_timeout(settings.timeout.min(Duration::from_secs(10)))
                 .timeout(settings.timeout)
-                .https_only(https_only)
-                .build()
-                .map_err(|e| RegistryError::of_exchange("(any)", e))
         };
         Ok(Self {
-            secure: client(true)?,
-            plain: client(false)?,
+            secure: client().https_only(true).build().map_err(|error| lowest_cause(&error)),
+            plain: client()
+                .build()
+                .or_else(|_| client().tls_certs_only([]).build())
+                .map_err(|error| RegistryError::of_exchange("(any)", error))?,
             permits: Semaphore::new(settings.concurrency.max(1)),
             hosts: std::sync::Mutex::default(),
             access: std::sync::Mutex::default(),
@@ -309,8 +311,19 @@ impl Registry {
     }
 
     pub(super) async fn send(&self, host: &str, request: Request) -> Result<Response, RegistryError> {
-        let client = if self.is_plain(host) { &self.plain } else { &self.secure };
-        self.send_by(client, host, request).await
+        self.send_by(self.client(host, self.is_plain(host))?, host, request).await
+    }
+
+    /// The client that may speak plain HTTP with `host`, or the one that never does.
+    pub(super) fn client(&self, host: &str, plain: bool) -> Result<&Client, RegistryError> {
+        match &self.secure {
+            _ if plain => Ok(&self.plain),
+            Ok(secure) => Ok(secure),
+            Err(reason) => Err(RegistryError::Tls {
+                host: host.to_owned(),
+                reason: format!("{reason}; is the package ca-certificates installed?"),
+            }),
+        }
     }
 
     /// Sends, and repeats after 5xx and broken connections; 429 is the caller's to wait for.

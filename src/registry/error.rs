@@ -154,7 +154,8 @@ impl RegistryError {
     }
 }
 
-fn lowest_cause(error: &reqwest::Error) -> String {
+/// What lies at the bottom of the client's nested errors: the part that means something to a person.
+pub(super) fn lowest_cause(error: &reqwest::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -136,7 +136,8 @@ impl Registry {
         let url = Url::parse(address).map_err(|e| failed(e.to_string()))?;
         let host = url.host_str().unwrap_or_default().to_owned();
         // The scheme was written by a person: plain HTTP is as asked for.
-        let answer = self.send_by(&self.plain, &host, Request::new(Method::GET, url)).await?;
+        let client = self.client(&host, url.scheme() == "http")?;
+        let answer = self.send_by(client, &host, Request::new(Method::GET, url)).await?;
         let status = answer.status();
         let kind = answer.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let (is_html, is_json) = (kind.starts_with("text/html"), kind.starts_with("application/json"));

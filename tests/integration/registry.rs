@@ -285,6 +285,19 @@ async fn plain_http_is_spoken_only_where_it_was_asked_for() {
     assert!(stand_in.asked().is_empty());
 }
 
+#[test]
+fn a_system_that_trusts_no_authority_still_speaks_to_plain_registries() {
+    // In a process of its own, as the trust store is found by the environment.
+    let output = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "registry::only_a_registry_that_says_so_has_no_image"])
+        .args(["registry::plain_http_is_spoken_only_where_it_was_asked_for"])
+        .envs([("SSL_CERT_FILE", "/nonexistent"), ("SSL_CERT_DIR", "/nonexistent")])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("2 passed"), "{said}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_password_goes_to_the_registry_and_not_where_it_redirects() {
     let other = StandIn::start(|_| async { present() }).await;

@@ -100,7 +100,12 @@ impl Layer {
                 self.bytes_total = total.unwrap_or(self.bytes_total).max(self.bytes_total);
                 self.bytes_done = current.unwrap_or(self.bytes_done);
             }
-            "Verifying Checksum" | "Download complete" | "Extracting" => self.bytes_done = self.bytes_total,
+            "Verifying Checksum" | "Download complete" => self.bytes_done = self.bytes_total,
+            "Extracting" => {
+                // The engine may leave out the download of a small layer; unpacking counts the same compressed bytes.
+                self.bytes_total = self.bytes_total.max(total.unwrap_or_default());
+                self.bytes_done = self.bytes_total;
+            }
             "Pull complete" | "Already exists" => {
                 self.done = true;
                 self.bytes_done = self.bytes_total;
@@ -139,7 +144,7 @@ mod tests {
         assert_eq!((begun.bytes_done, begun.bytes_total, begun.bytes_per_second), (500, 4000, 500));
         let later = tally.take(&message("l2", "Download complete", None), second(2));
         assert_eq!((later.bytes_done, later.bytes_per_second), (4000, 2000));
-        tally.take(&message("l2", "Extracting", Some((10, 9999))), second(20));
+        tally.take(&message("l2", "Extracting", Some((10, 4000))), second(20));
         let done = tally.take(&message("l2", "Pull complete", None), second(21));
         assert_eq!((done.layers_done, done.bytes_done, done.bytes_total), (2, 4000, 4000));
         assert_eq!(done.bytes_per_second, 0, "nothing was downloaded of late");

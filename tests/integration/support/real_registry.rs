@@ -61,7 +61,7 @@ impl RealRegistry {
         panic!("no registry: {}", std::fs::read_to_string(registry.folder.join("log")).unwrap());
     }
 
-    /// Where this registry keeps its images: another registry process may serve the same.
+    /// Where this registry keeps its images, beside its `config.yml`: another process may serve the same elsewhere.
     pub fn storage(&self) -> PathBuf {
         self.folder.join("data")
     }
@@ -158,7 +158,7 @@ impl Drop for RealRegistry {
 }
 
 /// Writes the configuration of a registry; its path.
-pub fn write_config(folder: &Path, storage: &Path, host: &str, more: &str) -> PathBuf {
+fn write_config(folder: &Path, storage: &Path, host: &str, more: &str) -> PathBuf {
     let path = folder.join("config.yml");
     let storage = storage.display();
     let text = format!(
