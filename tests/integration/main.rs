@@ -19,6 +19,7 @@ mod configuration;
 mod docker_run;
 mod documents;
 mod engine;
+mod github;
 mod golden_device;
 mod golden_results;
 mod golden_setup;
