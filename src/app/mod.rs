@@ -1,3 +1,5 @@
 //! The composition root: builds clients and store, and puts the stages together for `benchd run` and the daemon.
 
 pub mod identity;
+pub mod once;
+pub mod runner;

@@ -2,7 +2,7 @@
 
 use super::{Answer, CommandResult, Failure, terminal};
 use crate::config::{DevicesConfig, environment};
-use crate::executor::device::{DetectError, DeviceInventory, Tools, detect};
+use crate::executor::device::{DeviceInventory, Tools, detect};
 use crate::model::{DeviceType, Platform};
 
 /// Arguments of `benchd device`.
@@ -33,11 +33,9 @@ pub struct Args {
 pub async fn run(args: Args) -> CommandResult {
     let overrides = DevicesConfig { device_type: args.device_type, count: args.count, indices: args.devices };
     let tools = Tools::in_folders(environment::search_path());
-    let inventory = detect(&tools, args.platform, &overrides).await.map_err(|error| match error {
-        DetectError::NoSuchDevice { .. } | DetectError::NoneChosen => Failure::usage(error),
-        DetectError::Tool(_) | DetectError::Missing { .. } | DetectError::Untold { .. } | DetectError::Name(_) => {
-            Failure::infrastructure(error)
-        }
+    let inventory = detect(&tools, args.platform, &overrides).await.map_err(|error| match error.is_usage() {
+        true => Failure::usage(error),
+        false => Failure::infrastructure(error),
     })?;
     if args.json {
         terminal::print_json(&inventory).map_err(Failure::infrastructure)?;

@@ -6,6 +6,7 @@ mod device;
 mod doctor;
 mod init;
 mod plan;
+mod progress;
 mod repro;
 mod results;
 mod run;

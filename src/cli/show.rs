@@ -60,7 +60,7 @@ pub async fn run(args: Args) -> CommandResult {
     let values = store.values_of_run(args.run).await.map_err(Failure::infrastructure)?;
     let previous = store.previous_values(args.run).await.map_err(Failure::infrastructure)?;
     store.close().await;
-    let files = files(&detail, &Artifacts::new(&args.state_dir.folder()));
+    let files = files(&detail, &Artifacts::new(&args.state_dir.folder()?));
     if args.json {
         let value = |value| Value { value, previous: previous.get(&value.series) };
         let answered = Answered { detail: &detail, values: values.iter().map(value).collect(), artifacts: files };

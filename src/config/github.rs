@@ -41,6 +41,15 @@ impl GithubConfig {
     pub fn token(&self) -> Option<SecretSource> {
         SecretSource::of(self.token_file.as_deref(), self.token_env.as_deref())
     }
+
+    /// Where a repository is cloned from, `{}` standing for `owner/name`: the web address that belongs to the API
+    /// (`https://github.com`, or the host of an Enterprise server).
+    pub fn clone_url(&self) -> String {
+        let host = self.api_url.host_str().unwrap_or("github.com");
+        let port = self.api_url.port().map(|port| format!(":{port}")).unwrap_or_default();
+        let host = if host == "api.github.com" { "github.com" } else { host };
+        format!("{}://{host}{port}/{{}}.git", self.api_url.scheme())
+    }
 }
 
 #[expect(clippy::expect_used, reason = "the address is a constant that a test reads")]

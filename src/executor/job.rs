@@ -281,7 +281,7 @@ impl Worker {
         let obtaining = obtain(&self.engine, &self.registry, &reference, spec.pull, &sender);
         let watching = async {
             while receiver.changed().await.is_ok() {
-                let progress = receiver.borrow_and_update().clone();
+                let progress = *receiver.borrow_and_update();
                 listener(JobEvent::Pulling(progress));
             }
             std::future::pending().await
@@ -449,15 +449,10 @@ impl Worker {
         let conclusion = match &measured {
             Some(measured) => {
                 listener(JobEvent::Judged(measured));
-                let zeroed = measured.points.iter().any(|point| point.state == crate::model::PointState::Zeroed);
-                match outcome.conclude(measured.good(), measured.missing()) {
-                    Conclusion::Failure(FailureKind::NoResults) if zeroed => {
-                        Conclusion::Failure(FailureKind::ZeroedResults)
-                    }
-                    Conclusion::Failure(FailureKind::NoResults) if measured.report.problems.iter().len() > 0 => {
-                        Conclusion::Failure(FailureKind::InvalidResults)
-                    }
-                    other => other,
+                let conclusion = outcome.conclude(measured.good(), measured.missing());
+                match conclusion == Conclusion::Failure(FailureKind::NoResults) {
+                    true => Conclusion::Failure(measured.worthless()),
+                    false => conclusion,
                 }
             }
             None => outcome.conclude(0, spec.planned.points.len()),

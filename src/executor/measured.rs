@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::model::{ExpectedPoint, Measurement, Platform, PointState, Variant};
+use crate::model::{ExpectedPoint, FailureKind, Measurement, Platform, PointState, Variant};
 use crate::queue::planner::{PlannedJob, SuiteFile};
 use crate::queue::{PointOutcome, SeriesMeasurement};
 use crate::results::measurement::Collector;
@@ -32,6 +32,19 @@ impl Measured {
     /// How many expected points are not there or not in order, and problems beside them count as one more.
     pub fn missing(&self) -> usize {
         self.points.len() - self.good() + usize::from(!self.report.problems.is_empty())
+    }
+}
+
+impl Measured {
+    /// Which failure it is when nothing of it is good although files came out.
+    pub fn worthless(&self) -> FailureKind {
+        if self.points.iter().any(|point| point.state == PointState::Zeroed) {
+            FailureKind::ZeroedResults
+        } else if self.report.problems.is_empty() {
+            FailureKind::NoResults
+        } else {
+            FailureKind::InvalidResults
+        }
     }
 }
 

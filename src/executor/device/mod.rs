@@ -39,6 +39,16 @@ pub struct DeviceInventory {
     pub warnings: Vec<String>,
 }
 
+impl DeviceInventory {
+    /// The numbers of its devices; counted from 0 where the tools do not tell them.
+    pub fn device_numbers(&self) -> Vec<u32> {
+        match self.devices.is_empty() {
+            true => (0..self.count).collect(),
+            false => self.devices.iter().map(|device| device.index).collect(),
+        }
+    }
+}
+
 /// One device.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Device {
@@ -103,6 +113,16 @@ pub enum DetectError {
     /// No device is left.
     #[error("no device was chosen: give at least one number, or leave the choice out")]
     NoneChosen,
+}
+
+impl DetectError {
+    /// Whether a person chose what is not there, rather than a tool failing.
+    pub fn is_usage(&self) -> bool {
+        match self {
+            Self::NoSuchDevice { .. } | Self::NoneChosen => true,
+            Self::Tool(_) | Self::Missing { .. } | Self::Untold { .. } | Self::Name(_) => false,
+        }
+    }
 }
 
 impl From<ToolError> for DetectError {

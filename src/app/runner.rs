@@ -1,0 +1,150 @@
+//! This host as a runner: its hardware, engine, registries, store and outbox, opened once from the configuration.
+
+use std::path::Path;
+
+use crate::clock::Clock;
+use crate::config::{Config, SecretError, environment};
+use crate::executor::device::{self, DetectError, DeviceInventory, Tools};
+use crate::executor::docker::{Engine, EngineError};
+use crate::executor::job::Worker;
+use crate::github::{GitHub, GitHubError};
+use crate::model::{InvalidRunnerName, RunnerName, Target};
+use crate::objects::Patience;
+use crate::publish::outbox::Outbox;
+use crate::queue::{Pace, Queue};
+use crate::registry::{Registry, RegistryError, RegistrySettings};
+use crate::store::artifacts::Artifacts;
+use crate::store::{Store, StoreError};
+
+/// Everything that measuring on this host needs.
+pub struct Runner {
+    /// The name under which it claims jobs: the host's.
+    pub name: RunnerName,
+    /// Its hardware.
+    pub inventory: DeviceInventory,
+    /// The queue.
+    pub queue: Queue,
+    /// The store.
+    pub store: Store,
+    /// What executes jobs.
+    pub worker: Worker,
+    /// What delivers results.
+    pub outbox: Outbox,
+}
+
+/// Why this host cannot measure.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The hardware is not known.
+    #[error(transparent)]
+    Device(#[from] DetectError),
+    /// The engine is not usable.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// A secret cannot be read.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    /// The registries' client cannot be built.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// The store cannot be opened.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The host has no usable name.
+    #[error(transparent)]
+    Name(#[from] InvalidRunnerName),
+    /// GitHub's client cannot be built.
+    #[error(transparent)]
+    GitHub(#[from] GitHubError),
+}
+
+impl OpenError {
+    /// Whether what a person gave is at fault, rather than something outside.
+    pub fn is_usage(&self) -> bool {
+        match self {
+            Self::Device(error) => error.is_usage(),
+            Self::Secret(_) | Self::Name(_) | Self::GitHub(_) => true,
+            Self::Engine(_) | Self::Registry(_) | Self::Store(_) => false,
+        }
+    }
+}
+
+/// Finds out what hardware this host has, as configured.
+///
+/// # Errors
+/// When a tool fails or the configuration contradicts the hardware.
+pub async fn detect(config: &Config) -> Result<DeviceInventory, DetectError> {
+    let tools = Tools::in_folders(environment::search_path());
+    device::detect(&tools, config.execution.platform, &config.execution.devices).await
+}
+
+/// Connects to the engine, as configured.
+///
+/// # Errors
+/// When it does not answer or is too old.
+pub async fn connect_engine(config: &Config) -> Result<Engine, EngineError> {
+    let host = config.execution.docker_host.clone().or_else(environment::docker_host);
+    Engine::connect(host.as_deref()).await
+}
+
+/// GitHub's API, as configured; without a token it answers a few questions an hour about public repositories.
+///
+/// # Errors
+/// When the token cannot be read or the address is none.
+pub fn connect_github(config: &Config) -> Result<GitHub, OpenError> {
+    let token = config.github.token().map(|source| source.read()).transpose()?;
+    Ok(GitHub::connect(config.github.api_url.as_str(), token)?)
+}
+
+/// The name of this host.
+///
+/// # Errors
+/// When it is empty.
+pub fn host_name() -> Result<RunnerName, InvalidRunnerName> {
+    std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().parse()
+}
+
+impl Runner {
+    /// Opens everything below `state_dir`.
+    ///
+    /// # Errors
+    /// Whatever of it cannot be had, and what to do.
+    pub async fn open(
+        config: &Config,
+        inventory: DeviceInventory,
+        engine: Engine,
+        state_dir: &Path,
+        clock: &Clock,
+    ) -> Result<Self, OpenError> {
+        let registry = Registry::new(RegistrySettings::configured(&config.registries)?)?;
+        let store = Store::open(state_dir).await?;
+        let queue = Queue::new(store.clone(), clock.clone(), Pace::default());
+        let artifacts = Artifacts::new(state_dir);
+        let worker = Worker {
+            engine,
+            registry,
+            queue: queue.clone(),
+            store: store.clone(),
+            artifacts: artifacts.clone(),
+            state_dir: state_dir.to_owned(),
+            execution: config.execution.clone(),
+            retention: config.retention.clone(),
+            clone_url: config.github.clone_url(),
+            memory_bytes: inventory.memory_bytes,
+            device_count: inventory.count,
+            clock: clock.clone(),
+        };
+        let outbox = Outbox::new(store.clone(), queue.clone(), artifacts, clock.clone(), Patience::default());
+        Ok(Self { name: host_name()?, inventory, queue, store, worker, outbox })
+    }
+
+    /// All of this host's devices as one target.
+    pub fn target(&self) -> Target {
+        target_of(&self.inventory)
+    }
+}
+
+/// All devices of a host as one target.
+pub fn target_of(inventory: &DeviceInventory) -> Target {
+    Target { platform: inventory.platform, device_type: inventory.device_type.clone(), count: inventory.count }
+}
