@@ -116,7 +116,7 @@ show "$benchd" repro "$run" --config "$folder/benchd.yaml"
 
 title "Where everything lies"
 echo "store and artifacts   $folder/state"
-(cd "$folder/state" && find . -type f | sort | sed 's|^\./|                        |' | head -n 40)
+(cd "$folder/state" && find . -type f | sort | sed -n '1,12s|^\./|                        |p; $s|.*|                        ..|p')
 echo "objects in the bucket $folder/bucket/sample-results"
 (cd "$folder/bucket/sample-results" && find . -name '*.json' -type f | sort | sed 's|^\./|                        |')
 objects=$(find "$folder/bucket/sample-results" -name 'benchmark_results*.json' -type f | wc -l)

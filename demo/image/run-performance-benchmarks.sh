@@ -84,6 +84,7 @@ run_serving() { # NAME TP SERVER_COMMAND CLIENT_OPTIONS RATES CONCURRENCIES
       name="$1_qps_${qps}_concurrency_$concurrency"
       client="vllm bench serve --save-result --result-dir $RESULTS --result-filename $name.json --request-rate $qps \
 --max-concurrency $concurrency $remote --metadata tensor_parallel_size=$2 compilation_config.mode= optimization_level= $4"
+      echo " new test name $name"
       echo "Running test case $1 with qps $qps"
       echo "Client command: $client"
       sample-suite object server_command "$3" client_command "$client" gpu_type "$device_type" >"$RESULTS/$name.commands"

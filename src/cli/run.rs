@@ -71,7 +71,7 @@ pub struct Args {
     #[arg(long, value_delimiter = ',', value_name = "SUITES")]
     suites: Vec<SuiteKind>,
 
-    /// Variants, separated by commas; a part stays in the store unless --publish is given
+    /// Variants, separated by commas; without base they stay in the store unless --publish is given
     #[arg(long, value_delimiter = ',', value_name = "VARIANTS")]
     variants: Vec<Variant>,
 
@@ -359,7 +359,8 @@ async fn report(runner: &Runner, planned: &Planned, identity: &Identity, ended: 
         terminal::print_json(&answered).map_err(Failure::infrastructure)?;
     } else {
         if !values.is_empty() {
-            terminal::print(format_args!("{}", tables::values(&values, &previous, Shown::Judged)));
+            terminal::print(format_args!("{}", tables::values(&values, &previous, Shown::Primary)));
+            terminal::print(format_args!("\nprimary metrics; `benchd show {}` has the others", ended.run));
         }
         if let Some(faulty) = tables::faulty_points(&detail) {
             terminal::print(format_args!("\nnot in order:\n{faulty}"));

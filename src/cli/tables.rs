@@ -12,6 +12,8 @@ use crate::store::{Previous, RunDetail, RunSummary, SeriesValue};
 /// Which values a table shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shown {
+    /// What is told first of a benchmark.
+    Primary,
     /// Metrics that can be judged.
     Judged,
     /// All metrics, each with its raw values.
@@ -93,11 +95,12 @@ pub fn values(values: &[SeriesValue], previous: &BTreeMap<u64, Previous>, shown:
     }
     let mut table = table(&columns);
     for value in values {
-        let judged = match value.class {
-            MetricClass::Primary | MetricClass::Secondary => true,
-            MetricClass::Information => false,
+        let visible = match shown {
+            Shown::Primary => value.class == MetricClass::Primary,
+            Shown::Judged => value.class != MetricClass::Information,
+            Shown::Everything => true,
         };
-        if shown == Shown::Judged && !judged {
+        if !visible {
             continue;
         }
         let before = previous.get(&value.series);

@@ -15,10 +15,8 @@ use super::log::LogSummary;
 use super::log::lines::Line;
 use super::watch::{Change, PointsSeen, TimeLimit};
 
-/// Name of the log in a pass's artifacts.
-pub const LOG_FILE: &str = "console.log";
-/// Name of the folder of results in a pass's artifacts.
-pub const RESULTS_DIR: &str = "results";
+pub use crate::store::artifacts::{LOG_FILE, RESULTS_DIR};
+
 /// Name of what was put into the container, in a pass's artifacts.
 pub const INPUT_FILE: &str = "input.tar";
 /// Name of the container's specification, in a pass's artifacts.

@@ -1,4 +1,4 @@
-//! Artifacts on disk: `<state_dir>/artifacts/<run>/<job>/<attempt>/<pass>/{log.txt,results/}`, and what of them is
+//! Artifacts on disk: `<state_dir>/artifacts/<run>/<job>/<attempt>/<pass>/{console.log,results/}`, and what of them is
 //! removed when they grow old or large. What goes is decided purely; nothing outside the folder is ever touched.
 
 use std::io;
@@ -9,6 +9,11 @@ use chrono::{DateTime, Utc};
 use super::{Store, StoreError};
 use crate::config::ArtifactRetention;
 use crate::model::{JobId, RunId};
+
+/// Name of the log in a pass's folder.
+pub const LOG_FILE: &str = "console.log";
+/// Name of the folder of results in a pass's folder.
+pub const RESULTS_DIR: &str = "results";
 
 /// One attempt's folder of artifacts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
@@ -93,12 +98,12 @@ impl Artifacts {
 
     /// A pass's log.
     pub fn log(&self, key: AttemptKey, pass: u32) -> PathBuf {
-        self.pass_dir(key, pass).join("log.txt")
+        self.pass_dir(key, pass).join(LOG_FILE)
     }
 
     /// A pass's results folder.
     pub fn results_dir(&self, key: AttemptKey, pass: u32) -> PathBuf {
-        self.pass_dir(key, pass).join("results")
+        self.pass_dir(key, pass).join(RESULTS_DIR)
     }
 
     /// Makes a pass's folder and returns it.
@@ -265,7 +270,7 @@ mod tests {
         let (first, second) = (key(1), AttemptKey { attempt: 2, ..key(1) });
         for attempt in [first, second] {
             let pass = artifacts.make_pass_dir(attempt, 1).unwrap();
-            std::fs::write(pass.join("log.txt"), "log").unwrap();
+            std::fs::write(pass.join(LOG_FILE), "log").unwrap();
         }
         assert!(artifacts.size(first).unwrap() >= 3);
         artifacts.remove(first).unwrap();
@@ -290,7 +295,7 @@ mod tests {
         assert!(matches!(error, ArtifactError::NotAFolder { .. }), "{error}");
         // A link inside an attempt is removed itself, and what it points to stays and is not counted.
         let pass = artifacts.make_pass_dir(key(2), 1).unwrap();
-        std::os::unix::fs::symlink(&outside, pass.join("results")).unwrap();
+        std::os::unix::fs::symlink(&outside, pass.join(RESULTS_DIR)).unwrap();
         artifacts.remove(key(2)).unwrap();
         assert!(outside.join("101/1/precious").exists());
     }

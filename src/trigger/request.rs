@@ -211,7 +211,9 @@ impl Request<'_> {
         if configured.to.is_empty() {
             return Ok((Vec::new(), None));
         }
-        let partial = !self.selection.suites.is_empty() || !self.selection.variants.is_empty();
+        let (suites, variants) = (&self.selection.suites, &self.selection.variants);
+        // Without base there would be no object that a complete run could be held against.
+        let partial = !suites.is_empty() || (!variants.is_empty() && !variants.contains(&Variant::Base));
         let kept_back = match (self.publish, self.remote) {
             (Publish::Never, _) => Some("publishing was not wanted".to_owned()),
             (Publish::Configured | Publish::Asked, Some(remote)) if remote.commit.as_ref() != Some(&self.sha) => {

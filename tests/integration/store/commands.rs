@@ -65,7 +65,7 @@ async fn a_run_is_shown_with_values_points_and_files() {
     let dir = tempfile::tempdir().unwrap();
     let (good, bad) = two_runs(dir.path()).await;
     let shown = answer(dir.path(), &["show", &good.to_string()], 0);
-    for word in ["published", "avg_latency", "1.100", "+10.0% worse", "sha256:00ff", "log.txt", "results"] {
+    for word in ["published", "avg_latency", "1.100", "+10.0% worse", "sha256:00ff", "console.log", "results"] {
         assert!(shown.contains(word), "{word} in\n{shown}");
     }
     let shown = answer(dir.path(), &["show", &bad.to_string()], 0);
@@ -79,7 +79,7 @@ async fn a_run_is_shown_with_values_points_and_files() {
     assert_eq!(value["values"][0]["passes"], serde_json::json!([[1.1]]));
     assert_eq!(value["values"][0]["previous"]["value"], 1.0);
     let log = value["artifacts"][0]["log"].as_str().unwrap();
-    assert!(log.starts_with(dir.path().join("artifacts").to_str().unwrap()) && log.ends_with("/1/1/log.txt"), "{log}");
+    assert!(log.starts_with(dir.path().join("artifacts").to_str().unwrap()) && log.ends_with("/1/1/console.log"), "{log}");
     let values = answer(dir.path(), &["show", &good.to_string(), "--values"], 0);
     assert!(values.contains("raw values"), "{values}");
 }

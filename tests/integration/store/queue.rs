@@ -259,7 +259,7 @@ async fn old_artifacts_go_and_those_of_releases_and_owed_results_stay() {
     for plan in [&plan(SHA, 1), &release, &owing] {
         let run = bench.whole_run(plan, 1.0).await;
         let key = AttemptKey { run, job: bench.store.jobs_of_run(run).await.unwrap()[0].id, attempt: 1 };
-        std::fs::write(artifacts.make_pass_dir(key, 1).unwrap().join("log.txt"), "log").unwrap();
+        std::fs::write(artifacts.make_pass_dir(key, 1).unwrap().join("console.log"), "log").unwrap();
         keys.push(key);
     }
     let failed = bench.submit(&plan(SHA, 1)).await;
