@@ -3,22 +3,28 @@
 
 mod commit;
 mod conclusion;
+mod control;
 mod fault;
 mod ids;
 mod metric;
 mod platform;
 mod point;
+mod priority;
+mod slot;
 mod state;
 mod suite;
 mod trigger;
 
 pub use commit::{BranchName, CommitSha, InvalidBranch, InvalidRepo, InvalidSha, RepoName};
 pub use conclusion::{Conclusion, FailureKind};
+pub use control::{Control, Pause, UnknownControl};
 pub use fault::Fault;
 pub use ids::{IdsExhausted, InvalidId, InvalidRunnerName, JobId, RunId, RunnerName, next_id};
 pub use metric::{Better, MetricClass, MetricKind, UnknownMetricWord, metric_kind};
 pub use platform::{DeviceType, InvalidDeviceType, Platform, Target, UnknownPlatform, model_key};
 pub use point::{ExpectedPoint, Measurement, PointState, UnknownPointState};
-pub use state::{JobPhase, JobState, RunPhase, RunState, UnknownPhase};
+pub use priority::{InvalidPriority, Priority};
+pub use slot::{BusyDevice, CpuSet, DeviceId, InvalidCpuSet, Slot};
+pub use state::{ImageLook, JobPhase, JobState, NoImage, RunPhase, RunState, UnknownPhase};
 pub use suite::{SuiteKind, UnknownSuite, UnknownVariant, Variant};
 pub use trigger::{Role, Trigger, UnknownRole};

@@ -52,8 +52,14 @@ pub enum RunPhase {
 pub enum JobState {
     /// Its platform's image is not built yet.
     WaitingForImage {
+        /// Since when.
+        since: DateTime<Utc>,
         /// When waiting is given up.
         until: DateTime<Utc>,
+        /// When it is looked for next.
+        next_look_at: DateTime<Utc>,
+        /// What the last look found.
+        last_look: Option<ImageLook>,
     },
     /// May be claimed.
     Queued {
@@ -80,11 +86,36 @@ pub enum JobState {
         /// When the first pass started.
         started_at: DateTime<Utc>,
     },
-    /// Ended; nothing moves it again.
+    /// Ended; only a person's retry moves it again.
     Finished {
         /// How.
         #[serde(flatten)]
         conclusion: Conclusion,
+    },
+}
+
+/// A look for an image that brought none.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageLook {
+    /// When.
+    pub at: DateTime<Utc>,
+    /// What was asked for: a reference, or the look-up's command or address.
+    pub asked: String,
+    /// What the answer was.
+    #[serde(flatten)]
+    pub answer: NoImage,
+}
+
+/// Why a look brought no image. An error is not an absence.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "answer", rename_all = "snake_case")]
+pub enum NoImage {
+    /// The registry answered that there is none.
+    Absent,
+    /// There was no answer.
+    Unknown {
+        /// The error with its causes.
+        error: String,
     },
 }
 
@@ -149,14 +180,15 @@ impl RunPhase {
     }
 
     /// Where a run may move from here. What was measured is never cancelled or superseded: it is published, or the
-    /// place it is owed to refuses it for good.
+    /// place it is owed to refuses it for good. A person's retry of its failed jobs queues a run again.
     pub fn moves(self) -> &'static [Self] {
         match self {
             Self::Requested => &[Self::Queued, Self::Failed, Self::Cancelled, Self::Superseded],
-            Self::Queued => &[Self::Running, Self::Failed, Self::Cancelled, Self::Superseded],
+            Self::Queued => &[Self::Running, Self::Measured, Self::Failed, Self::Cancelled, Self::Superseded],
             Self::Running => &[Self::Measured, Self::Failed, Self::Cancelled, Self::Superseded],
-            Self::Measured => &[Self::Published, Self::Failed],
-            Self::Published | Self::Failed | Self::Cancelled | Self::Superseded => &[],
+            Self::Measured => &[Self::Published, Self::Failed, Self::Queued],
+            Self::Published | Self::Failed | Self::Cancelled => &[Self::Queued],
+            Self::Superseded => &[],
         }
     }
 
@@ -165,9 +197,12 @@ impl RunPhase {
         self.moves().contains(&next)
     }
 
-    /// Whether nothing moves the run again.
+    /// Whether the run has ended: only a person's retry moves it again.
     pub fn is_final(self) -> bool {
-        self.moves().is_empty()
+        match self {
+            Self::Published | Self::Failed | Self::Cancelled | Self::Superseded => true,
+            Self::Requested | Self::Queued | Self::Running | Self::Measured => false,
+        }
     }
 }
 
@@ -199,14 +234,15 @@ impl JobPhase {
         }
     }
 
-    /// Where a job may move from here. A lost lease or a fault of the house puts a claimed or running job back.
+    /// Where a job may move from here. A lost lease or a fault of the house puts a claimed or running job back, a
+    /// person's retry a finished one.
     pub fn moves(self) -> &'static [Self] {
         match self {
             Self::WaitingForImage => &[Self::Queued, Self::Finished],
             Self::Queued => &[Self::Claimed, Self::Finished],
             Self::Claimed => &[Self::Running, Self::Queued, Self::Finished],
             Self::Running => &[Self::Queued, Self::Finished],
-            Self::Finished => &[],
+            Self::Finished => &[Self::Queued, Self::WaitingForImage],
         }
     }
 
@@ -276,7 +312,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_run_moves_forward_only() {
+    fn a_run_moves_forward_unless_it_is_retried() {
         use RunPhase::*;
         let legal = [
             (Requested, Queued),
@@ -284,6 +320,7 @@ mod tests {
             (Requested, Cancelled),
             (Requested, Superseded),
             (Queued, Running),
+            (Queued, Measured),
             (Queued, Failed),
             (Queued, Cancelled),
             (Queued, Superseded),
@@ -293,6 +330,10 @@ mod tests {
             (Running, Superseded),
             (Measured, Published),
             (Measured, Failed),
+            (Measured, Queued),
+            (Published, Queued),
+            (Failed, Queued),
+            (Cancelled, Queued),
         ];
         for from in RunPhase::ALL {
             for to in RunPhase::ALL {
@@ -303,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn a_job_goes_back_to_the_queue_and_ends_once() {
+    fn a_job_goes_back_to_the_queue_and_ends() {
         use JobPhase::*;
         let legal = [
             (WaitingForImage, Queued),
@@ -315,6 +356,8 @@ mod tests {
             (Claimed, Finished),
             (Running, Queued),
             (Running, Finished),
+            (Finished, Queued),
+            (Finished, WaitingForImage),
         ];
         for from in JobPhase::ALL {
             for to in JobPhase::ALL {

@@ -1,26 +1,224 @@
 //! What the holder of a claim does: take a job, keep it, hand in its passes, finish the attempt. Everything after the
 //! claim is guarded by it, so that a runner that was given up cannot write over its successor.
 
-use super::{AttemptEnd, Claim, ClaimOffer, ClaimedJob, Heartbeat, Outcome, PassEnd, PassStart, Queue};
-use crate::model::{JobId, JobPhase, JobState, RunPhase, RunState};
-use crate::store::StoreError;
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::time::Duration;
 
-impl Queue {
-    /// Takes the oldest queued job that fits what the runner offers; `None` when there is none now.
-    pub async fn claim(&self, offer: &ClaimOffer) -> Result<Option<ClaimedJob>, StoreError> {
-        let now = self.clock.now();
-        let mut write = self.store.write("claim a job").await?;
-        let Some(claimed) = write.claim_job(offer, now, now + self.pace.lease_for).await? else { return Ok(None) };
-        // The first claim sets the run going; later ones find it running.
-        let _running_either_way = write.move_run(claimed.job.run, RunPhase::Queued, RunState::Running, now).await?;
-        write.commit().await?;
-        tracing::info!(
-            run.id = %claimed.job.run, job.id = %claimed.job.id, job.attempt = claimed.claim.attempt,
-            "claimed a job for {}", claimed.claim.by
-        );
-        Ok(Some(claimed))
+use chrono::{DateTime, TimeDelta, Utc};
+use serde::{Deserialize, Serialize};
+
+use super::settle::finished;
+use super::slots::{Holding, Inventory, Verdict, Wanting, decide};
+use super::{AttemptEnd, Claim, ClaimedJob, Heartbeat, Outcome, PassEnd, PassStart, Queue, rank};
+use crate::model::{
+    BusyDevice, Conclusion, Control, DeviceId, JobPhase, JobState, RunId, RunPhase, RunState, RunnerName,
+};
+use crate::store::{Alike, HeldJob, QueuedJob, RunnerRow, StoreError, Write};
+
+/// How often it is written down that a runner still asks for jobs when it offers what it offered before.
+const SEEN_EVERY: TimeDelta = TimeDelta::minutes(1);
+/// A runner that has not asked for so long does not count as a place where a job may run one day.
+pub(super) const GONE_AFTER: TimeDelta = TimeDelta::days(1);
+
+/// What a runner offers: all of its host, and what of it somebody else uses. What its own jobs hold the queue knows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClaimOffer {
+    /// Who asks.
+    pub by: RunnerName,
+    /// The devices of the host that jobs may have.
+    pub host: Inventory,
+    /// The devices that processes use which benchd did not start.
+    pub busy: Vec<BusyDevice>,
+    /// Only jobs of this run.
+    pub run: Option<RunId>,
+}
+
+/// How long jobs like these usually take.
+pub(super) type Durations = BTreeMap<Alike, Option<Duration>>;
+
+/// The order in which jobs are looked at: by rank, then oldest first; of one run the job first that needs most
+/// device time, so that the host is not left with one long job at the end.
+pub(super) fn in_order(jobs: &mut [&QueuedJob], durations: &Durations, now: DateTime<Utc>) {
+    jobs.sort_by_cached_key(|job| {
+        let usual = durations.get(&job.alike).copied().flatten();
+        let device_time = usual.map(|usual| usual.saturating_mul(job.alike.target.count));
+        let rank = rank(&job.trigger, job.created_at, now, job.priority);
+        let count = job.alike.target.count;
+        (Reverse(rank), job.created_at, job.run, Reverse((device_time, count)), job.id)
+    });
+}
+
+/// Jobs in their order as what they want of the host.
+pub(super) fn wanting(jobs: &[&QueuedJob], durations: &Durations) -> Vec<Wanting> {
+    let wanting = jobs.iter().map(|job| Wanting {
+        job: job.id,
+        needs: job.alike.target.count,
+        expected: durations.get(&job.alike).copied().flatten(),
+        since: job.created_at,
+    });
+    wanting.collect()
+}
+
+/// Held jobs as what they have of the host.
+pub(super) fn holding(held: &[HeldJob], durations: &Durations) -> Vec<Holding> {
+    let holding = held.iter().map(|held| {
+        let usual = durations.get(&held.claimed.job.alike()).copied().flatten();
+        let devices = held.claimed.slot.devices.clone();
+        Holding { job: held.claimed.claim.job, devices, ends_at: usual.map(|usual| held.claimed_at + usual) }
+    });
+    holding.collect()
+}
+
+impl ClaimOffer {
+    /// Whether a job is for this hardware and asked for.
+    pub(super) fn is_for(&self, job: &QueuedJob) -> bool {
+        let target = &job.alike.target;
+        target.platform == self.host.platform
+            && target.device_type == self.host.device_type
+            && self.run.is_none_or(|run| run == job.run)
     }
 
+    /// The devices that somebody else uses.
+    pub(super) fn busy_devices(&self) -> Vec<DeviceId> {
+        self.busy.iter().map(|busy| busy.device).collect()
+    }
+}
+
+impl Queue {
+    /// Takes the best-ranked queued job that the runner has devices for; `None` when there is none now, or the runner
+    /// is paused. A job that no runner is large enough for ends as skipped.
+    pub async fn claim(&self, offer: &ClaimOffer) -> Result<Option<ClaimedJob>, StoreError> {
+        let now = self.clock.now();
+        let runners = self.store.runners().await?;
+        let seen = self.see(offer, &runners, now)?;
+        if seen.is_none() && !self.store.has_claimable(now).await? {
+            return Ok(None);
+        }
+        let durations = self.durations(self.store.unfinished_jobs().await?.into_iter().map(|job| job.alike)).await?;
+
+        let mut write = self.store.write("claim a job").await?;
+        if let Some(seen) = seen {
+            write.see_runner(&seen).await?;
+        }
+        let claimed = match write.pause_of(&Control::Host(offer.by.clone())).await? {
+            Some(_paused) => None,
+            None => self.choose(&mut write, offer, &durations, largest(offer, &runners, now), now).await?,
+        };
+        write.commit().await?;
+        if let Some(claimed) = &claimed {
+            tracing::info!(
+                run.id = %claimed.job.run, job.id = %claimed.job.id, job.attempt = claimed.claim.attempt,
+                "claimed a job for {}", claimed.claim.by
+            );
+        }
+        Ok(claimed)
+    }
+
+    /// How long jobs like each of these usually take.
+    pub(super) async fn durations(&self, kinds: impl Iterator<Item = Alike>) -> Result<Durations, StoreError> {
+        let mut durations = Durations::new();
+        for alike in kinds {
+            if !durations.contains_key(&alike) {
+                let usual = self.store.usual_duration(&alike).await?;
+                durations.insert(alike, usual);
+            }
+        }
+        Ok(durations)
+    }
+
+    /// The jobs that a runner holds, with their slots: what a restart adopts.
+    pub async fn held(&self, by: &RunnerName) -> Result<Vec<ClaimedJob>, StoreError> {
+        let held = self.store.held_jobs(Some(by)).await?;
+        Ok(held.into_iter().map(|held| held.claimed).collect())
+    }
+
+    async fn choose(
+        &self,
+        write: &mut Write,
+        offer: &ClaimOffer,
+        durations: &Durations,
+        largest: u32,
+        now: DateTime<Utc>,
+    ) -> Result<Option<ClaimedJob>, StoreError> {
+        let jobs = write.unfinished_jobs().await?;
+        let due = |job: &QueuedJob| matches!(job.state, JobState::Queued { not_before } if not_before <= now);
+        let mut jobs: Vec<_> = jobs.iter().filter(|job| due(job) && offer.is_for(job)).collect();
+        in_order(&mut jobs, durations, now);
+        let held = holding(&write.held_jobs(&offer.by).await?, durations);
+        let wanting = wanting(&jobs, durations);
+        let verdicts = decide(&offer.host, &wanting, &held, &offer.busy_devices(), now);
+        for (job, verdict) in jobs.into_iter().zip(verdicts) {
+            match verdict {
+                Verdict::Start { slot } => {
+                    let lease_until = now + self.pace.lease_for;
+                    let claimed = write.take_job(job.id, &offer.by, &slot, now, lease_until).await?;
+                    // The first claim sets the run going; later ones find it running.
+                    let _either = write.move_run(job.run, RunPhase::Queued, RunState::Running, now).await?;
+                    return Ok(claimed);
+                }
+                Verdict::TooLarge { needs, has } if needs > largest => {
+                    let reason = format!("needs {needs} devices ({}), this host has {has}", offer.host.device_type);
+                    self.skip(write, job, reason, now).await?;
+                }
+                Verdict::TooLarge { .. } | Verdict::Busy { .. } | Verdict::Taken { .. } | Verdict::KeptFor { .. } => {}
+            }
+        }
+        Ok(None)
+    }
+
+    async fn skip(
+        &self,
+        write: &mut Write,
+        job: &QueuedJob,
+        reason: String,
+        now: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
+        let Some(row) = write.job(job.id).await? else { return Ok(()) };
+        tracing::info!(job.id = %job.id, run.id = %job.run, "skipped a job: {reason}");
+        let skipped = finished(Conclusion::Skipped { reason });
+        // Within this write nobody else moves the job.
+        let _performed = write.move_job(job.id, row.attempts_begun, JobPhase::Queued, &skipped, now).await?;
+        self.settle_run(write, job.run, now).await
+    }
+
+    /// What to write down of a runner that asks: when it is new, offers something else, or was not seen for a while.
+    fn see(
+        &self,
+        offer: &ClaimOffer,
+        runners: &[RunnerRow],
+        now: DateTime<Utc>,
+    ) -> Result<Option<RunnerRow>, StoreError> {
+        let offered = ClaimOffer { run: None, ..offer.clone() };
+        let offered =
+            serde_json::to_value(&offered).map_err(|source| StoreError::Json { column: "runners.offer", source })?;
+        let known = runners.iter().find(|runner| runner.name == offer.by);
+        if known.is_some_and(|known| known.offer == offered && (now - known.seen_at).abs() < SEEN_EVERY) {
+            return Ok(None);
+        }
+        Ok(Some(RunnerRow {
+            name: offer.by.clone(),
+            platform: offer.host.platform,
+            device_type: offer.host.device_type.clone(),
+            offer: offered,
+            seen_at: now,
+        }))
+    }
+}
+
+/// The most devices that a runner of this hardware has.
+fn largest(offer: &ClaimOffer, runners: &[RunnerRow], now: DateTime<Utc>) -> u32 {
+    let alike = runners.iter().filter(|runner| {
+        runner.platform == offer.host.platform
+            && runner.device_type == offer.host.device_type
+            && runner.name != offer.by
+            && now - runner.seen_at < GONE_AFTER
+    });
+    let others = alike.filter_map(|runner| ClaimOffer::deserialize(&runner.offer).ok());
+    others.map(|other| other.host.count()).max().unwrap_or(0).max(offer.host.count())
+}
+
+impl Queue {
     /// Keeps a claim for another lease, or learns that it is lost.
     pub async fn heartbeat(&self, claim: &Claim) -> Result<Heartbeat, StoreError> {
         let mut write = self.store.write("renew a lease").await?;
@@ -65,15 +263,5 @@ impl Queue {
         write.commit().await?;
         tracing::info!(job.id = %claim.job, job.attempt = claim.attempt, "finished an attempt: {}", end.conclusion);
         Ok(Outcome::Performed)
-    }
-
-    /// Queues a job whose image has been found.
-    pub async fn image_found(&self, job: JobId) -> Result<Outcome, StoreError> {
-        let now = self.clock.now();
-        let mut write = self.store.write("queue a job").await?;
-        let queued = JobState::Queued { not_before: now };
-        let outcome = write.move_job(job, 0, JobPhase::WaitingForImage, &queued, now).await?;
-        write.commit().await?;
-        Ok(outcome)
     }
 }

@@ -2,20 +2,31 @@
 //! of the store; whoever executes jobs has no other door to them.
 
 mod claim;
+mod control;
+mod end;
+pub mod place;
 pub mod planner;
+mod rank;
 mod settle;
+pub mod slots;
 pub mod spec;
+mod waiting;
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::clock::Clock;
-use crate::model::{BranchName, RunId, RunPhase, RunState, Trigger};
+use crate::model::{BranchName, Priority, RunId, RunPhase, RunState, Trigger};
 use crate::store::{Commit, NewJob, NewRun, Owed, Store, StoreError};
 
 pub use crate::store::{
-    AttemptEnd, Claim, ClaimOffer, ClaimedJob, Heartbeat, Outcome, PassEnd, PassStart, PointOutcome, SeriesMeasurement,
+    AttemptEnd, Claim, ClaimedJob, Heartbeat, Outcome, PassEnd, PassStart, PointOutcome, SeriesMeasurement,
 };
+pub use claim::ClaimOffer;
+pub use end::{Cancelled, Rerun, Retried, RunningJobs};
+pub use rank::{POINT, Rank, rank};
 pub use settle::{Fate, RunEnd, Settled, end_of_run, fate};
+pub use waiting::{LOOK_AT_LEAST_EVERY, Waiting, given_up, next_look};
 
 /// The queue of one store.
 #[derive(Clone, Debug)]
@@ -23,6 +34,7 @@ pub struct Queue {
     store: Store,
     clock: Clock,
     pace: Pace,
+    watch: Arc<Mutex<settle::Watch>>,
 }
 
 /// How long things take in the queue.
@@ -35,6 +47,8 @@ pub struct Pace {
     pub backoff_after: Duration,
     /// The longest such wait. Default: 1 hour.
     pub backoff_at_most: Duration,
+    /// How long a job waits for its image when a person's retry or rerun makes it wait again. Default: 90 minutes.
+    pub image_wait: Duration,
 }
 
 /// A commit to measure, with the jobs that were planned for it.
@@ -48,6 +62,8 @@ pub struct RunPlan {
     pub position: Option<u32>,
     /// Why.
     pub trigger: Trigger,
+    /// How urgent a person says it is; `None` for what the trigger says.
+    pub priority: Option<Priority>,
     /// What the outside is owed: uploads by every job that gave results, the rest when the run ends, however it ends.
     pub owed: Vec<Owed>,
     /// The jobs.
@@ -70,6 +86,7 @@ impl Default for Pace {
             lease_for: Duration::from_secs(120),
             backoff_after: Duration::from_secs(60),
             backoff_at_most: Duration::from_secs(3600),
+            image_wait: Duration::from_secs(90 * 60),
         }
     }
 }
@@ -77,7 +94,7 @@ impl Default for Pace {
 impl Queue {
     /// The queue of `store`.
     pub fn new(store: Store, clock: Clock, pace: Pace) -> Self {
-        Self { store, clock, pace }
+        Self { store, clock, pace, watch: Arc::default() }
     }
 
     /// Writes down a run with all its jobs, or nothing.
@@ -97,6 +114,7 @@ impl Queue {
             sha: sha.clone(),
             branch: plan.branch.clone(),
             trigger: plan.trigger.clone(),
+            priority: plan.priority,
             owed: plan.owed.clone(),
         };
         let run = write.insert_run(&run, now).await?;

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
 
 use crate::model::{DeviceType, ExpectedPoint, Platform, SuiteKind, Target, Variant};
 use crate::suite::{Benchmark, BenchmarkFile, BenchmarkSet, CompilationConfig, Form, file_name, json_line};
@@ -187,6 +188,20 @@ impl Needs {
     pub fn on(&self, device_type: &DeviceType) -> Target {
         let device_type = self.device_type.clone().unwrap_or_else(|| device_type.clone());
         Target { platform: self.platform, device_type, count: self.count }
+    }
+}
+
+impl PlannedJob {
+    /// What of the model is measured, as a short hash of its suites, points and variants.
+    pub fn selection(&self) -> String {
+        let mut hash = Sha256::new();
+        for ExpectedPoint { suite, benchmark, variant, point, eager: _ } in &self.points {
+            for part in [suite, benchmark, variant.as_str(), point] {
+                hash.update(part);
+                hash.update([0]);
+            }
+        }
+        hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
     }
 }
 

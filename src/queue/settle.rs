@@ -1,8 +1,11 @@
 //! The only place that expires leases, retries jobs, closes runs and owes answers to the outside. What follows from
 //! the rows is decided purely ([`fate`], [`end_of_run`]); the rest writes it down.
 
-use chrono::{DateTime, Utc};
+use std::sync::PoisonError;
 
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::waiting::{LAST_LOOK_WITHIN, given_up};
 use super::{AttemptEnd, Claim, Outcome, Pace, Queue};
 use crate::model::{Conclusion, FailureKind, JobId, JobPhase, JobState, RunId, RunPhase, RunState};
 use crate::store::{JobRow, OwedKind, OwedState, StoreError, Write};
@@ -26,6 +29,20 @@ pub enum RunEnd {
     Open,
     /// The run ends in this state.
     Ends(RunState),
+}
+
+/// Since when rounds of settling follow each other without a gap.
+#[derive(Debug, Default)]
+pub(super) struct Watch {
+    last: Option<DateTime<Utc>>,
+    since: Option<DateTime<Utc>>,
+}
+
+/// Whether the queue was watched for the time of a lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Watched {
+    Throughout,
+    TooShortly,
 }
 
 /// What a round of settling did.
@@ -88,12 +105,16 @@ pub fn end_of_run(jobs: &[(&JobRow, bool)]) -> RunEnd {
 }
 
 impl Queue {
-    /// Looks at every open job and run and moves each by what its rows say; repeating it changes nothing.
+    /// Looks at every open job and run and moves each by what its rows say; repeating it changes nothing. Rounds
+    /// further apart than a lease ([`Pace::lease_for`]) never find a lease expired.
     pub async fn settle(&self) -> Result<Settled, StoreError> {
         let now = self.clock.now();
         let mut settled = Settled::default();
-        for job in self.store.overdue_jobs(now).await? {
-            self.settle_overdue(job.id, now, &mut settled).await?;
+        self.draw_in(now).await?;
+        if self.watch(now) == Watched::Throughout {
+            for job in self.store.overdue_jobs(now).await? {
+                self.settle_overdue(job.id, now, &mut settled).await?;
+            }
         }
         for run in self.store.open_runs().await? {
             let mut write = self.store.write("settle a run").await?;
@@ -107,22 +128,34 @@ impl Queue {
         Ok(settled)
     }
 
-    /// Ends every job of a run that has not finished; their runners learn it by their next heartbeat.
-    pub async fn cancel(&self, run: RunId) -> Result<(), StoreError> {
-        let now = self.clock.now();
-        let mut write = self.store.write("cancel a run").await?;
-        for job in write.jobs_of_run(run).await? {
-            let from = job.state.phase();
-            if from == JobPhase::Finished {
-                continue;
-            }
-            end_claimed(&mut write, &job, Conclusion::Cancelled, "the run was cancelled", now).await?;
-            let _performed =
-                write.move_job(job.id, job.attempts_begun, from, &finished(Conclusion::Cancelled), now).await?;
-            owe_uploads(&mut write, &job, now).await?;
+    /// Whether the queue was looked at often enough for a holder's silence to mean something. After a start, a sleep
+    /// of the host or a leap of the clock everything looks overdue: holders first have the time of a lease to report.
+    fn watch(&self, now: DateTime<Utc>) -> Watched {
+        let lease = TimeDelta::from_std(self.pace.lease_for).unwrap_or_default();
+        let mut watch = self.watch.lock().unwrap_or_else(PoisonError::into_inner);
+        let interrupted = watch.last.is_none_or(|last| now - last > lease);
+        if interrupted {
+            watch.since = Some(now);
         }
-        self.settle_run(&mut write, run, now).await?;
-        write.commit().await
+        watch.last = Some(now);
+        // After a step back the instant lies ahead: as if the watch began now.
+        watch.since = watch.since.map(|since| since.min(now));
+        match watch.since {
+            Some(since) if now - since >= lease => Watched::Throughout,
+            Some(_) | None => Watched::TooShortly,
+        }
+    }
+
+    /// After a step back of the clock leases and waits lie too far ahead: nobody is waited for longer than the pace
+    /// says.
+    async fn draw_in(&self, now: DateTime<Utc>) -> Result<(), StoreError> {
+        let (lease_until, not_before) = (now + self.pace.lease_for, now + self.pace.backoff_at_most);
+        if self.store.lies_too_far_ahead(lease_until, not_before).await? {
+            let mut write = self.store.write("draw in what lies too far ahead").await?;
+            write.draw_in(lease_until, not_before).await?;
+            write.commit().await?;
+        }
+        Ok(())
     }
 
     /// An overdue job, looked at again under the write lock: a heartbeat may have come meanwhile.
@@ -136,10 +169,9 @@ impl Queue {
                 self.settle_attempt(&mut write, job.id, &lost, now).await?;
                 settled.lost.push(job.id);
             }
-            JobState::WaitingForImage { until } if *until < now => {
-                let missing = finished(Conclusion::Failure(FailureKind::ImageMissing));
-                let _performed = write.move_job(job.id, 0, JobPhase::WaitingForImage, &missing, now).await?;
-                self.settle_run(&mut write, job.run, now).await?;
+            // Its last look is made at the deadline and ends it; this is for when nobody looks any more.
+            JobState::WaitingForImage { since, until, last_look, .. } if *until + LAST_LOOK_WITHIN < now => {
+                self.give_up(&mut write, &job, given_up(*since, last_look.as_ref(), now), now).await?;
                 settled.given_up.push(job.id);
             }
             JobState::Claimed { .. }
@@ -160,7 +192,8 @@ impl Queue {
         now: DateTime<Utc>,
     ) -> Result<(), StoreError> {
         let Some(job) = write.job(job).await? else { return Ok(()) };
-        let next = match fate(conclusion, job.attempts_begun, job.max_attempts, self.pace, now) {
+        let tried = job.attempts_begun.saturating_sub(job.attempts_before);
+        let next = match fate(conclusion, tried, job.max_attempts, self.pace, now) {
             Fate::Retry { not_before } => JobState::Queued { not_before },
             Fate::Finish => finished(conclusion.clone()),
         };
@@ -173,7 +206,7 @@ impl Queue {
     }
 
     /// Closes a run whose required jobs have finished and owes its answers; publishes one that owes nothing more.
-    async fn settle_run(&self, write: &mut Write, run: RunId, now: DateTime<Utc>) -> Result<(), StoreError> {
+    pub(super) async fn settle_run(&self, write: &mut Write, run: RunId, now: DateTime<Utc>) -> Result<(), StoreError> {
         let Some(row) = write.run(run).await? else { return Ok(()) };
         let from = row.state.phase();
         let next = match from {
@@ -214,7 +247,7 @@ impl Queue {
     }
 }
 
-fn finished(conclusion: Conclusion) -> JobState {
+pub(super) fn finished(conclusion: Conclusion) -> JobState {
     JobState::Finished { conclusion }
 }
 
@@ -229,7 +262,7 @@ async fn delivered(write: &mut Write, run: RunId) -> Result<RunEnd, StoreError> 
 }
 
 /// The uploads of a job that has just finished, when it gave results.
-async fn owe_uploads(write: &mut Write, job: &JobRow, now: DateTime<Utc>) -> Result<(), StoreError> {
+pub(super) async fn owe_uploads(write: &mut Write, job: &JobRow, now: DateTime<Utc>) -> Result<(), StoreError> {
     if !write.gave_results(job.id, job.attempts_begun).await? {
         return Ok(());
     }
@@ -242,7 +275,7 @@ async fn owe_uploads(write: &mut Write, job: &JobRow, now: DateTime<Utc>) -> Res
 }
 
 /// Ends the open attempt of a job that somebody holds.
-async fn end_claimed(
+pub(super) async fn end_claimed(
     write: &mut Write,
     job: &JobRow,
     conclusion: Conclusion,

@@ -18,10 +18,13 @@ fn job(required: bool, state: JobState) -> JobRow {
         target: Target { platform: "cpu".parse().unwrap(), device_type: "Xeon".parse().unwrap(), count: 1 },
         model: "m".into(),
         spec: serde_json::Value::Null,
+        selection: String::new(),
         required,
         max_attempts: 3,
         attempts_begun: 1,
+        attempts_before: 0,
         state,
+        message: None,
         created_at: now(),
         finished_at: None,
     }

@@ -6,7 +6,7 @@ use super::artifacts::{AttemptKey, KeptAttempt};
 use super::codec::{Columns, id_column, size_column, to_json};
 use super::error::sql;
 use super::{Claim, Outcome, Store, StoreError, Write};
-use crate::model::{Conclusion, Trigger};
+use crate::model::{Conclusion, Slot, Trigger};
 
 /// How an attempt ended.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -20,15 +20,35 @@ pub struct AttemptEnd {
 }
 
 impl Write {
-    pub(super) async fn insert_attempt(&mut self, claim: &Claim, now: DateTime<Utc>) -> Result<(), StoreError> {
-        sqlx::query("insert into attempts (job_id, attempt, runner, claimed_at) values (?1, ?2, ?3, ?4)")
+    pub(super) async fn insert_attempt(
+        &mut self,
+        claim: &Claim,
+        slot: &Slot,
+        now: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
+        let statement = "insert into attempts (job_id, attempt, runner, claimed_at, devices, cpus, co_tenants)
+             values (?1, ?2, ?3, ?4, ?5, ?6,
+                 (select json_group_array(id) from jobs where claimed_by = ?3 and id <> ?1))";
+        sqlx::query(statement)
             .bind(id_column(claim.job))
             .bind(claim.attempt)
             .bind(claim.by.as_str())
             .bind(now.timestamp_millis())
+            .bind(to_json("attempts.devices", &slot.devices)?)
+            .bind(slot.cpus.as_ref().map(ToString::to_string))
             .execute(&mut *self.0)
             .await
             .map_err(sql(format!("begin attempt {} of job {}", claim.attempt, claim.job)))?;
+        // The others have a co-tenant more; one that was tried again beside them is named once.
+        let statement = "update attempts set co_tenants = json_insert(co_tenants, '$[#]', ?1)
+             where finished_at is null and runner = ?2 and job_id <> ?1
+                 and not exists (select 1 from json_each(attempts.co_tenants) where value = ?1)";
+        sqlx::query(statement)
+            .bind(id_column(claim.job))
+            .bind(claim.by.as_str())
+            .execute(&mut *self.0)
+            .await
+            .map_err(sql(format!("note the co-tenants of job {}", claim.job)))?;
         Ok(())
     }
 

@@ -11,6 +11,7 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{Decode, Row, Sqlite, Type};
 
 use super::StoreError;
+use crate::model::Priority;
 
 /// Reads the columns of one row of `table` as the program's own types.
 pub(super) struct Columns<'r> {
@@ -54,6 +55,18 @@ impl<'r> Columns<'r> {
     pub fn id<T: TryFrom<u64>>(&self, column: &'static str) -> Result<T, StoreError> {
         let number: u64 = self.number(column)?;
         T::try_from(number).ok().ok_or_else(|| self.bad(column, number))
+    }
+
+    /// An id that may be absent.
+    pub fn maybe_id<T: TryFrom<u64>>(&self, column: &'static str) -> Result<Option<T>, StoreError> {
+        let number: Option<u64> = self.maybe_number(column)?;
+        number.map(|number| T::try_from(number).ok().ok_or_else(|| self.bad(column, number))).transpose()
+    }
+
+    /// A priority that may be absent.
+    pub fn maybe_priority(&self, column: &'static str) -> Result<Option<Priority>, StoreError> {
+        let number: Option<u8> = self.maybe_number(column)?;
+        number.map(|number| Priority::try_from(number).ok().ok_or_else(|| self.bad(column, number))).transpose()
     }
 
     /// An instant.

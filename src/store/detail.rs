@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::codec::{Columns, id_column};
 use super::error::sql;
 use super::{JobRow, OutboxRow, RunRow, Store, StoreError};
-use crate::model::{CommitSha, Conclusion, JobId, PointState, Role, RunId, RunnerName, Variant};
+use crate::model::{CommitSha, Conclusion, JobId, PointState, Role, RunId, RunnerName, Slot, Variant};
 
 /// A run with all that belongs to it but its measurements.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -39,6 +39,10 @@ pub struct AttemptDetail {
     pub number: u32,
     /// Where it ran.
     pub runner: RunnerName,
+    /// The devices and processors it had to itself.
+    pub slot: Slot,
+    /// The jobs that had other devices of the same host at some time meanwhile.
+    pub co_tenants: Vec<JobId>,
     /// When it was claimed.
     pub claimed_at: DateTime<Utc>,
     /// When it ended.
@@ -189,6 +193,8 @@ impl Store {
             found.entry(job).or_default().push(AttemptDetail {
                 number,
                 runner: columns.noun("runner")?,
+                slot: Slot { devices: columns.json("devices")?, cpus: columns.maybe_noun("cpus")? },
+                co_tenants: columns.json("co_tenants")?,
                 claimed_at: columns.instant("claimed_at")?,
                 finished_at: columns.maybe_instant("finished_at")?,
                 end: columns.maybe_json("conclusion")?,

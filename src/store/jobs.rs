@@ -8,7 +8,7 @@ use sqlx::sqlite::SqliteRow;
 use super::codec::{Columns, id_column, to_json};
 use super::error::sql;
 use super::{Outcome, Store, StoreError, Write};
-use crate::model::{JobId, JobPhase, JobState, RunId, RunnerName, Target};
+use crate::model::{ImageLook, JobId, JobPhase, JobState, RunId, RunnerName, Slot, Target};
 
 /// A job to be.
 #[derive(Clone, Debug, PartialEq)]
@@ -19,6 +19,9 @@ pub struct NewJob {
     pub model: String,
     /// All that the executor needs, as the planner wrote it.
     pub spec: serde_json::Value,
+    /// What of the model is measured, as a short hash: jobs of the same target, model and selection take about as
+    /// long.
+    pub selection: String,
     /// Whether the run waits for it.
     pub required: bool,
     /// How often it is tried at most.
@@ -52,15 +55,21 @@ pub struct JobRow {
     pub model: String,
     /// All that the executor needs, as the planner wrote it.
     pub spec: serde_json::Value,
+    /// What of the model is measured, as a short hash.
+    pub selection: String,
     /// Whether the run waits for it.
     pub required: bool,
-    /// How often it is tried at most.
+    /// How often it is tried at most, not counting what a person's retry forgave.
     pub max_attempts: u32,
     /// How many attempts were begun.
     pub attempts_begun: u32,
+    /// How many of them a person's retry forgave.
+    pub attempts_before: u32,
     /// How far it has come.
     #[serde(flatten)]
     pub state: JobState,
+    /// Why it ended, for people, where no attempt says so.
+    pub message: Option<String>,
     /// When it was planned.
     pub created_at: DateTime<Utc>,
     /// When it ended.
@@ -78,22 +87,13 @@ pub struct Claim {
     pub by: RunnerName,
 }
 
-/// What a runner can take.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ClaimOffer {
-    /// Who asks.
-    pub by: RunnerName,
-    /// Its hardware, with as many devices as are free.
-    pub target: Target,
-    /// Only jobs of this run.
-    pub run: Option<RunId>,
-}
-
-/// A job that was just claimed.
+/// A job that somebody holds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ClaimedJob {
     /// The key for heartbeat, passes and finish.
     pub claim: Claim,
+    /// What of the host it has to itself.
+    pub slot: Slot,
     /// Until when it holds without a heartbeat.
     pub lease_until: DateTime<Utc>,
     /// The job.
@@ -114,39 +114,53 @@ pub enum Heartbeat {
     Lost,
 }
 
+/// A job's state from its columns.
+pub(super) fn read_state(columns: &Columns<'_>) -> Result<JobState, StoreError> {
+    Ok(match columns.noun::<JobPhase>("state")? {
+        JobPhase::WaitingForImage => JobState::WaitingForImage {
+            since: columns.instant("waiting_since")?,
+            until: columns.instant("until_at")?,
+            next_look_at: columns.instant("next_look_at")?,
+            last_look: columns.maybe_json("last_look")?,
+        },
+        JobPhase::Queued => JobState::Queued { not_before: columns.instant("not_before")? },
+        JobPhase::Claimed => JobState::Claimed {
+            by: columns.noun("claimed_by")?,
+            attempt: columns.number("attempt")?,
+            lease_until: columns.instant("lease_until")?,
+        },
+        JobPhase::Running => JobState::Running {
+            by: columns.noun("claimed_by")?,
+            attempt: columns.number("attempt")?,
+            lease_until: columns.instant("lease_until")?,
+            started_at: columns.instant("started_at")?,
+        },
+        JobPhase::Finished => JobState::Finished { conclusion: columns.json("conclusion")? },
+    })
+}
+
+/// A job's target from its columns.
+pub(super) fn read_target(columns: &Columns<'_>) -> Result<Target, StoreError> {
+    let (platform, device_type) = (columns.noun("platform")?, columns.noun("device_type")?);
+    Ok(Target { platform, device_type, count: columns.number("device_count")? })
+}
+
 impl JobRow {
     pub(super) fn read(row: &SqliteRow) -> Result<Self, StoreError> {
         let columns = Columns { table: "jobs", row };
-        let attempt = columns.number("attempt")?;
-        let state = match columns.noun::<JobPhase>("state")? {
-            JobPhase::WaitingForImage => JobState::WaitingForImage { until: columns.instant("until_at")? },
-            JobPhase::Queued => JobState::Queued { not_before: columns.instant("not_before")? },
-            JobPhase::Claimed => JobState::Claimed {
-                by: columns.noun("claimed_by")?,
-                attempt,
-                lease_until: columns.instant("lease_until")?,
-            },
-            JobPhase::Running => JobState::Running {
-                by: columns.noun("claimed_by")?,
-                attempt,
-                lease_until: columns.instant("lease_until")?,
-                started_at: columns.instant("started_at")?,
-            },
-            JobPhase::Finished => JobState::Finished { conclusion: columns.json("conclusion")? },
-        };
-        let platform = columns.noun("platform")?;
-        let target =
-            Target { platform, device_type: columns.noun("device_type")?, count: columns.number("device_count")? };
         Ok(Self {
             id: columns.id("id")?,
             run: columns.id("run_id")?,
-            target,
+            target: read_target(&columns)?,
             model: columns.plain("model")?,
             spec: columns.json("spec")?,
+            selection: columns.plain("selection")?,
             required: columns.plain("required")?,
             max_attempts: columns.number("max_attempts")?,
-            attempts_begun: attempt,
-            state,
+            attempts_begun: columns.number("attempt")?,
+            attempts_before: columns.number("attempts_before")?,
+            state: read_state(&columns)?,
+            message: columns.plain("message")?,
             created_at: columns.instant("created_at")?,
             finished_at: columns.maybe_instant("finished_at")?,
         })
@@ -162,8 +176,8 @@ impl Write {
             JobStart::WaitingForImage { until } => (JobPhase::WaitingForImage, Some(until), None),
         };
         let statement = "insert into jobs (id, run_id, platform, device_type, device_count, model, spec, required,
-                 max_attempts, state, until_at, not_before, created_at)
-             values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)";
+                 max_attempts, state, until_at, not_before, created_at, selection, waiting_since, next_look_at)
+             values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?15)";
         sqlx::query(statement)
             .bind(id_column(id))
             .bind(id_column(run))
@@ -178,43 +192,38 @@ impl Write {
             .bind(until.map(|at| at.timestamp_millis()))
             .bind(not_before.map(|at| at.timestamp_millis()))
             .bind(now.timestamp_millis())
+            .bind(&job.selection)
+            .bind(until.map(|_| now.timestamp_millis()))
             .execute(&mut *self.0)
             .await
             .map_err(sql(format!("insert a job of run {run}")))?;
         Ok(id)
     }
 
-    /// Takes the oldest job that fits the offer, counts the attempt and writes it down.
-    pub async fn claim_job(
+    /// Takes a job that still is queued, counts the attempt and writes down who holds it, with which devices.
+    pub async fn take_job(
         &mut self,
-        offer: &ClaimOffer,
+        job: JobId,
+        by: &RunnerName,
+        slot: &Slot,
         now: DateTime<Utc>,
         lease_until: DateTime<Utc>,
     ) -> Result<Option<ClaimedJob>, StoreError> {
-        let statement = "update jobs set state = 'claimed', attempt = attempt + 1, claimed_by = ?1, lease_until = ?2,
+        let statement = "update jobs set state = 'claimed', attempt = attempt + 1, claimed_by = ?2, lease_until = ?3,
                  not_before = null
-             where state = 'queued' and id = (
-                 select id from jobs
-                 where state = 'queued' and not_before <= ?3 and platform = ?4 and device_type = ?5
-                     and device_count <= ?6 and (?7 is null or run_id = ?7)
-                 order by id limit 1)
-             returning *";
+             where state = 'queued' and id = ?1 returning *";
         let row = sqlx::query(statement)
-            .bind(offer.by.as_str())
+            .bind(id_column(job))
+            .bind(by.as_str())
             .bind(lease_until.timestamp_millis())
-            .bind(now.timestamp_millis())
-            .bind(offer.target.platform.as_str())
-            .bind(offer.target.device_type.as_str())
-            .bind(offer.target.count)
-            .bind(offer.run.map(id_column))
             .fetch_optional(&mut *self.0)
             .await
-            .map_err(sql("claim a job"))?;
+            .map_err(sql(format!("claim job {job}")))?;
         let Some(row) = row else { return Ok(None) };
         let job = JobRow::read(&row)?;
-        let claim = Claim { job: job.id, attempt: job.attempts_begun, by: offer.by.clone() };
-        self.insert_attempt(&claim, now).await?;
-        Ok(Some(ClaimedJob { claim, lease_until, job }))
+        let claim = Claim { job: job.id, attempt: job.attempts_begun, by: by.clone() };
+        self.insert_attempt(&claim, slot, now).await?;
+        Ok(Some(ClaimedJob { claim, slot: slot.clone(), lease_until, job }))
     }
 
     /// Renews a claim that still holds.
@@ -250,7 +259,12 @@ impl Write {
         }
         let mut columns = Moved::default();
         match to {
-            JobState::WaitingForImage { until } => columns.until = Some(*until),
+            JobState::WaitingForImage { since, until, next_look_at, last_look } => {
+                columns.until = Some(*until);
+                columns.waiting_since = Some(*since);
+                columns.next_look_at = Some(*next_look_at);
+                columns.last_look = last_look.as_ref().map(|look| to_json("jobs.last_look", look)).transpose()?;
+            }
             JobState::Queued { not_before } => columns.not_before = Some(*not_before),
             JobState::Claimed { by, lease_until, .. } => {
                 columns.by = Some(by);
@@ -267,7 +281,8 @@ impl Write {
             }
         }
         let statement = "update jobs set state = ?4, until_at = ?5, not_before = ?6, claimed_by = ?7,
-                 lease_until = ?8, started_at = ?9, conclusion = ?10, finished_at = ?11
+                 lease_until = ?8, started_at = ?9, conclusion = ?10, finished_at = ?11, waiting_since = ?12,
+                 next_look_at = ?13, last_look = ?14
              where id = ?1 and attempt = ?2 and state = ?3";
         let ms = |at: Option<DateTime<Utc>>| at.map(|at| at.timestamp_millis());
         let done = sqlx::query(statement)
@@ -282,10 +297,72 @@ impl Write {
             .bind(ms(columns.started_at))
             .bind(columns.conclusion)
             .bind(ms(columns.finished_at))
+            .bind(ms(columns.waiting_since))
+            .bind(ms(columns.next_look_at))
+            .bind(columns.last_look)
             .execute(&mut *self.0)
             .await
             .map_err(sql(format!("move job {job} to {phase}")))?;
         Ok(Outcome::of(done.rows_affected()))
+    }
+
+    /// Writes down a look that brought no image, and when the next one is; the job still waits.
+    pub async fn note_look(
+        &mut self,
+        job: JobId,
+        look: &ImageLook,
+        next_look_at: DateTime<Utc>,
+    ) -> Result<Outcome, StoreError> {
+        let statement = "update jobs set last_look = ?2, next_look_at = ?3
+             where id = ?1 and state = 'waiting_for_image'";
+        let done = sqlx::query(statement)
+            .bind(id_column(job))
+            .bind(to_json("jobs.last_look", look)?)
+            .bind(next_look_at.timestamp_millis())
+            .execute(&mut *self.0)
+            .await
+            .map_err(sql(format!("note a look for the image of job {job}")))?;
+        Ok(Outcome::of(done.rows_affected()))
+    }
+
+    /// Says why a job ended, where no attempt does.
+    pub async fn explain_job(&mut self, job: JobId, message: &str) -> Result<(), StoreError> {
+        sqlx::query("update jobs set message = ?2 where id = ?1")
+            .bind(id_column(job))
+            .bind(message)
+            .execute(&mut *self.0)
+            .await
+            .map_err(sql(format!("explain job {job}")))?;
+        Ok(())
+    }
+
+    /// Forgives a job's attempts so far: it has its whole budget again.
+    pub async fn forgive_attempts(&mut self, job: JobId) -> Result<(), StoreError> {
+        sqlx::query("update jobs set attempts_before = attempt, message = null where id = ?1")
+            .bind(id_column(job))
+            .execute(&mut *self.0)
+            .await
+            .map_err(sql(format!("forgive the attempts of job {job}")))?;
+        Ok(())
+    }
+
+    /// Brings instants back that lie further ahead than they can have been put: the clock was set back meanwhile.
+    pub async fn draw_in(&mut self, lease_until: DateTime<Utc>, not_before: DateTime<Utc>) -> Result<(), StoreError> {
+        let statements = [
+            (
+                "update jobs set lease_until = ?1 where state in ('claimed', 'running') and lease_until > ?1",
+                lease_until,
+            ),
+            ("update jobs set not_before = ?1 where state = 'queued' and not_before > ?1", not_before),
+        ];
+        for (statement, at) in statements {
+            sqlx::query(statement)
+                .bind(at.timestamp_millis())
+                .execute(&mut *self.0)
+                .await
+                .map_err(sql("draw in what lies too far ahead"))?;
+        }
+        Ok(())
     }
 
     /// A job as this write sees it.
@@ -313,6 +390,9 @@ impl Write {
 #[derive(Default)]
 struct Moved<'a> {
     until: Option<DateTime<Utc>>,
+    waiting_since: Option<DateTime<Utc>>,
+    next_look_at: Option<DateTime<Utc>>,
+    last_look: Option<String>,
     not_before: Option<DateTime<Utc>>,
     by: Option<&'a RunnerName>,
     lease_until: Option<DateTime<Utc>>,
@@ -330,6 +410,32 @@ impl Store {
             .await
             .map_err(sql(format!("read the jobs of run {run}")))?;
         rows.iter().map(JobRow::read).collect()
+    }
+
+    /// A job as it stands.
+    pub async fn job(&self, job: JobId) -> Result<Option<JobRow>, StoreError> {
+        let row = sqlx::query("select * from jobs where id = ?1")
+            .bind(id_column(job))
+            .fetch_optional(&self.readers)
+            .await
+            .map_err(sql(format!("read job {job}")))?;
+        row.as_ref().map(JobRow::read).transpose()
+    }
+
+    /// Whether an instant lies further ahead than it can have been put ([`Write::draw_in`]).
+    pub async fn lies_too_far_ahead(
+        &self,
+        lease_until: DateTime<Utc>,
+        not_before: DateTime<Utc>,
+    ) -> Result<bool, StoreError> {
+        let statement = "select exists (select 1 from jobs where state in ('claimed', 'running') and lease_until > ?1)
+             or exists (select 1 from jobs where state = 'queued' and not_before > ?2)";
+        sqlx::query_scalar(statement)
+            .bind(lease_until.timestamp_millis())
+            .bind(not_before.timestamp_millis())
+            .fetch_one(&self.readers)
+            .await
+            .map_err(sql("look for what lies too far ahead"))
     }
 
     /// Jobs whose lease or wait for an image ended before `now`.

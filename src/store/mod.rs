@@ -5,6 +5,7 @@ pub mod artifacts;
 mod attempts;
 mod codec;
 mod commits;
+mod controls;
 mod detail;
 mod error;
 mod images;
@@ -12,6 +13,8 @@ mod jobs;
 mod measurements;
 mod outbox;
 mod passes;
+mod queued;
+mod runners;
 mod runs;
 
 use std::path::Path;
@@ -32,10 +35,12 @@ pub use commits::Commit;
 pub use detail::{AttemptDetail, JobDetail, PassDetail, PointDetail, RunDetail};
 pub use error::StoreError;
 pub use images::PulledImage;
-pub use jobs::{Claim, ClaimOffer, ClaimedJob, Heartbeat, JobRow, JobStart, NewJob};
+pub use jobs::{Claim, ClaimedJob, Heartbeat, JobRow, JobStart, NewJob};
 pub use measurements::{Previous, SeriesMeasurement, SeriesValue};
 pub use outbox::{OutboxRow, Owed, OwedKind, OwedState, UnknownOwed};
 pub use passes::{PassEnd, PassStart, PointOutcome};
+pub use queued::{Alike, HeldJob, QueuedJob};
+pub use runners::RunnerRow;
 pub use runs::{NewRun, RunFilter, RunRow, RunSummary};
 
 /// Name of the database file in the state directory.
@@ -156,7 +161,10 @@ impl Write {
 
 /// All migrations, oldest first. A released one is never edited: a change of tables is a new file.
 fn migrations() -> Migrator {
-    let all = [(1, "initial", include_str!("migrations/0001_initial.sql"))];
+    let all = [
+        (1, "initial", include_str!("migrations/0001_initial.sql")),
+        (2, "queue", include_str!("migrations/0002_queue.sql")),
+    ];
     let migration = |(version, name, text): (i64, &'static str, &'static str)| {
         Migration::new(version, name.into(), MigrationType::Simple, text.into_sql_str(), false)
     };

@@ -147,7 +147,8 @@ impl OutboxRow {
 }
 
 impl Write {
-    /// Owes something, once: the same subject of the same run and kind (and job) is not owed twice.
+    /// Owes something, once: the same subject of the same run and kind (and job) is not owed twice. What is settled
+    /// already is owed again: the run was retried and ends anew.
     pub async fn owe(
         &mut self,
         run: RunId,
@@ -156,7 +157,10 @@ impl Write {
         now: DateTime<Utc>,
     ) -> Result<(), StoreError> {
         let statement = "insert into outbox (run_id, job_id, kind, subject, payload, state, next_at, created_at)
-             values (?1, ?2, ?3, ?4, ?5, 'owed', ?6, ?6) on conflict do nothing";
+             values (?1, ?2, ?3, ?4, ?5, 'owed', ?6, ?6)
+             on conflict do update set payload = excluded.payload, state = 'owed', attempts = 0,
+                 next_at = excluded.next_at, settled_at = null, last_error = null
+             where state <> 'owed'";
         sqlx::query(statement)
             .bind(id_column(run))
             .bind(job.map(id_column))

@@ -8,7 +8,7 @@ use sqlx::{QueryBuilder, Sqlite};
 use super::codec::{Columns, id_column, to_json};
 use super::error::sql;
 use super::{Outcome, Owed, Store, StoreError, Write};
-use crate::model::{BranchName, CommitSha, RepoName, RunId, RunPhase, RunState, Trigger};
+use crate::model::{BranchName, CommitSha, Priority, RepoName, RunId, RunPhase, RunState, Trigger};
 
 /// A run to be.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,6 +21,8 @@ pub struct NewRun {
     pub branch: BranchName,
     /// Why.
     pub trigger: Trigger,
+    /// How urgent a person says it is; `None` for what the trigger says.
+    pub priority: Option<Priority>,
     /// What the outside is owed when it ends.
     pub owed: Vec<Owed>,
 }
@@ -38,6 +40,10 @@ pub struct RunRow {
     pub branch: BranchName,
     /// Why it exists.
     pub trigger: Trigger,
+    /// How urgent a person said it is; `None` for what the trigger says.
+    pub priority: Option<Priority>,
+    /// The run that took its place.
+    pub superseded_by: Option<RunId>,
     /// How far it has come.
     #[serde(flatten)]
     pub state: RunState,
@@ -93,6 +99,8 @@ impl RunRow {
             sha: columns.noun("sha")?,
             branch: columns.noun("branch")?,
             trigger: columns.json("trigger")?,
+            priority: columns.maybe_priority("priority")?,
+            superseded_by: columns.maybe_id("superseded_by")?,
             state,
             requested_at: columns.instant("requested_at")?,
             started_at: columns.maybe_instant("started_at")?,
@@ -105,8 +113,8 @@ impl Write {
     /// Writes down a requested run and gives it its id.
     pub async fn insert_run(&mut self, run: &NewRun, now: DateTime<Utc>) -> Result<RunId, StoreError> {
         let new_id: RunId = self.new_id(now).await?;
-        let statement = "insert into runs (id, repository, sha, branch, trigger, state, owed, requested_at)
-             values (?1, ?2, ?3, ?4, ?5, 'requested', ?6, ?7)";
+        let statement = "insert into runs (id, repository, sha, branch, trigger, state, owed, requested_at, priority)
+             values (?1, ?2, ?3, ?4, ?5, 'requested', ?6, ?7, ?8)";
         sqlx::query(statement)
             .bind(id_column(new_id))
             .bind(run.repository.as_str())
@@ -115,6 +123,7 @@ impl Write {
             .bind(to_json("runs.trigger", &run.trigger)?)
             .bind(to_json("runs.owed", &run.owed)?)
             .bind(now.timestamp_millis())
+            .bind(run.priority.map(Priority::number))
             .execute(&mut *self.0)
             .await
             .map_err(sql(format!("insert a run of {}", run.sha.short())))?;
@@ -145,7 +154,8 @@ impl Write {
         };
         let statement = "update runs set state = ?3, failure = ?4,
                  started_at = case ?3 when 'running' then ?5 else started_at end,
-                 finished_at = case when ?6 then coalesce(finished_at, ?5) else finished_at end
+                 finished_at = case when ?6 then coalesce(finished_at, ?5) when ?3 = 'queued' then null
+                     else finished_at end
              where id = ?1 and state = ?2";
         let done = sqlx::query(statement)
             .bind(id_column(run))
@@ -157,6 +167,17 @@ impl Write {
             .execute(&mut *self.0)
             .await
             .map_err(sql(format!("move run {run} to {phase}")))?;
+        Ok(Outcome::of(done.rows_affected()))
+    }
+
+    /// Writes down which run takes this one's place, when none has yet.
+    pub async fn supersede_run(&mut self, run: RunId, by: RunId) -> Result<Outcome, StoreError> {
+        let done = sqlx::query("update runs set superseded_by = ?2 where id = ?1 and superseded_by is null")
+            .bind(id_column(run))
+            .bind(id_column(by))
+            .execute(&mut *self.0)
+            .await
+            .map_err(sql(format!("supersede run {run}")))?;
         Ok(Outcome::of(done.rows_affected()))
     }
 

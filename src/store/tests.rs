@@ -14,11 +14,17 @@ const ROWS_1: &str = "
     insert into id_clock values (1, 42);
     insert into commits values ('o/r', '9816774803221e23e6f26178546c65c2466e2c90', null, 1700000000000);
     insert into branch_commits values ('o/r', 'main', '9816774803221e23e6f26178546c65c2466e2c90', 7);
-    insert into runs values (1, 'o/r', '9816774803221e23e6f26178546c65c2466e2c90', 'main', '{\"kind\":\"manual\"}',
+    insert into runs (id, repository, sha, branch, trigger, state, failure, owed, requested_at, started_at, finished_at)
+        values (1, 'o/r', '9816774803221e23e6f26178546c65c2466e2c90', 'main', '{\"kind\":\"manual\"}',
         'running', null, '[]', 1700000000000, 1700000000001, null);
-    insert into jobs values (2, 1, 'cpu', 'Xeon', 1, 'm', '{}', 1, 3, 'running', null, null, 'host', 1,
-        1700000000002, 1700000000001, null, 1700000000000, null);
-    insert into attempts values (2, 1, 'host', 1700000000001, null, null, null, null, null);
+    insert into jobs (id, run_id, platform, device_type, device_count, model, spec, required, max_attempts, state,
+            claimed_by, attempt, lease_until, started_at, created_at)
+        values (2, 1, 'cpu', 'Xeon', 1, 'm', '{}', 1, 3, 'running', 'host', 1, 1700000000002, 1700000000001,
+            1700000000000);
+    insert into jobs (id, run_id, platform, device_type, device_count, model, spec, required, max_attempts, state,
+            until_at, created_at)
+        values (5, 1, 'cpu', 'Xeon', 1, 'm', '{}', 1, 3, 'waiting_for_image', 1700000000009, 1700000000000);
+    insert into attempts (job_id, attempt, runner, claimed_at) values (2, 1, 'host', 1700000000001);
     insert into passes values (2, 1, 1, 'candidate', '9816774803221e23e6f26178546c65c2466e2c90', 'i:t', 'sha256:0',
         '{}', 'docker run i', 1700000000001, null, null);
     insert into points values (2, 1, 1, 'b', 'p', 'latency', 'base', 'ok', null);
@@ -30,10 +36,22 @@ const ROWS_1: &str = "
     insert into images values ('sha256:1', 'i:t', 'sha256:0', 10, 1700000000000, 1700000000000);
 ";
 
+/// What migration 2 adds.
+const ROWS_2: &str = "
+    update runs set priority = 60;
+    update jobs set selection = 'c0ffee', waiting_since = created_at, next_look_at = created_at,
+        last_look = '{\"at\":\"2023-11-14T22:13:20Z\",\"asked\":\"i:t\",\"answer\":\"absent\"}'
+        where state = 'waiting_for_image';
+    update attempts set devices = '[0]', cpus = '0-3', co_tenants = '[7]';
+    insert into runners values ('host', 'cpu', 'Xeon', '{}', 1700000000000);
+    insert into controls values ('host:host', 'alice', 'maintenance', 1700000000000);
+";
+
 /// The rows that a database at a version is filled with.
-fn rows_of(version: i64) -> &'static str {
+fn rows_of(version: i64) -> String {
     match version {
-        1 => ROWS_1,
+        1 => ROWS_1.to_owned(),
+        2 => rows_of(1) + ROWS_2,
         other => panic!("migration {other} has no rows to be tested on: add them here"),
     }
 }
@@ -52,7 +70,7 @@ async fn filled(dir: &Path, version: i64) -> (SqliteConnection, PathBuf) {
     let path = dir.join(DATABASE_FILE);
     let mut connection = connect(&path).await;
     migrate(&mut connection, &path, &up_to(version)).await.unwrap();
-    sqlx::raw_sql(rows_of(version)).execute(&mut connection).await.unwrap();
+    sqlx::raw_sql(AssertSqlSafe(rows_of(version))).execute(&mut connection).await.unwrap();
     assert!(counts(&mut connection).await.iter().all(|(_, rows)| *rows > 0), "every table holds a row");
     (connection, path)
 }
@@ -95,6 +113,10 @@ async fn every_migration_keeps_what_is_there() {
         assert_eq!(detail.jobs[0].attempts[0].passes[0].points.len(), 1);
         assert_eq!(store.values_of_run(detail.run.id).await.unwrap()[0].passes, [[1.0, 2.0]]);
         assert_eq!((store.pulled_images().await.unwrap().len(), detail.outbox.len()), (1, 1));
+        assert_eq!(store.unfinished_jobs().await.unwrap().len(), 2);
+        let whole = version == 1;
+        let held = &store.held_jobs(None).await.unwrap()[0];
+        assert_eq!(held.claimed.slot.devices.is_empty(), whole, "a claim from before devices were written down");
         store.close().await;
     }
 }

@@ -122,6 +122,7 @@ impl Request<'_> {
             branch: self.branch.clone(),
             position: self.position,
             trigger: self.trigger.clone(),
+            priority: None,
             owed,
             jobs: new_jobs,
         };
@@ -178,6 +179,7 @@ impl Request<'_> {
         };
         let target = planned.target.on(&self.target.device_type);
         let model = planned.model.clone();
+        let selection = planned.selection();
         let spec = JobSpec {
             repository: self.repository.name.clone(),
             branch: self.branch.clone(),
@@ -196,6 +198,7 @@ impl Request<'_> {
             target,
             model,
             spec: serde_json::to_value(spec)?,
+            selection,
             required: true,
             max_attempts: self.max_attempts,
             start: match self.image_until {

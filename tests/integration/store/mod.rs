@@ -11,7 +11,11 @@ mod values;
 use std::path::Path;
 
 use benchd::clock::Clock;
-use benchd::model::{ExpectedPoint, Measurement, PointState, Role, RunId, Target, Trigger, Variant, metric_kind};
+use benchd::config::Packing;
+use benchd::model::{
+    DeviceId, ExpectedPoint, Measurement, PointState, Role, RunId, Target, Trigger, Variant, metric_kind,
+};
+use benchd::queue::slots::Inventory;
 use benchd::queue::{
     AttemptEnd, ClaimOffer, ClaimedJob, Outcome, Pace, PassEnd, PassStart, PointOutcome, Queue, RunPlan,
     SeriesMeasurement, Submitted,
@@ -42,8 +46,15 @@ fn target() -> Target {
     Target { platform: "cpu".parse().unwrap(), device_type: "Xeon_8488C_48c".parse().unwrap(), count: 1 }
 }
 
+/// A host of one kind of hardware.
+fn host(devices: u32, packing: Packing) -> Inventory {
+    let Target { platform, device_type, .. } = target();
+    Inventory::new(platform, device_type, (0..devices).map(DeviceId::from), packing)
+}
+
+/// A runner with room for 16 jobs of one device.
 fn offer(by: &str) -> ClaimOffer {
-    ClaimOffer { by: by.parse().unwrap(), target: target(), run: None }
+    ClaimOffer { by: by.parse().unwrap(), host: host(16, Packing::Pack), busy: Vec::new(), run: None }
 }
 
 fn owed(kind: OwedKind) -> Owed {
@@ -55,6 +66,7 @@ fn new_job(model: &str) -> NewJob {
         target: target(),
         model: model.into(),
         spec: serde_json::json!({"models": [model]}),
+        selection: "all".into(),
         required: true,
         max_attempts: 3,
         start: JobStart::Queued,
@@ -72,6 +84,7 @@ fn plan(sha: &str, jobs: usize) -> RunPlan {
         branch: "main".parse().unwrap(),
         position: None,
         trigger: Trigger::Manual,
+        priority: None,
         owed: Vec::new(),
         jobs: (0..jobs).map(|n| new_job(&format!("org/model-{n}"))).collect(),
     }

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use benchd::config::Packing;
 use benchd::model::{Conclusion, FailureKind, JobState, RunState, Trigger};
-use benchd::queue::{Heartbeat, Outcome, PassEnd, Submitted};
+use benchd::queue::{Cancelled, Heartbeat, Outcome, PassEnd, Submitted};
 use benchd::store::artifacts::{Artifacts, AttemptKey};
 use benchd::store::{JobStart, OwedKind, OwedState, RunFilter};
 use chrono::Duration;
@@ -57,15 +58,14 @@ async fn a_runner_takes_only_what_fits_it() {
     let mut two = plan(SHA, 1);
     two.jobs[0].target.count = 2;
     let run = bench.submit(&two).await;
-    assert!(bench.queue.claim(&offer("one device")).await.unwrap().is_none());
-    let mut other = offer("other device");
-    other.target.device_type = "NVIDIA B200".parse().unwrap();
-    other.target.count = 8;
-    assert!(bench.queue.claim(&other).await.unwrap().is_none(), "targets never stand for each other");
-    let mut large = offer("two devices");
-    large.target.count = 2;
+    let mut large = ClaimOffer { host: host(2, Packing::Exclusive), ..offer("two devices") };
     large.run = Some((run.number() + 1).try_into().unwrap());
     assert!(bench.queue.claim(&large).await.unwrap().is_none(), "only jobs of the run it asks for");
+    let small = ClaimOffer { host: host(1, Packing::Exclusive), ..offer("one device") };
+    assert!(bench.queue.claim(&small).await.unwrap().is_none(), "left for a larger runner");
+    let mut other = offer("other device");
+    other.host.device_type = "NVIDIA B200".parse().unwrap();
+    assert!(bench.queue.claim(&other).await.unwrap().is_none(), "targets never stand for each other");
     large.run = Some(run);
     assert!(bench.queue.claim(&large).await.unwrap().is_some());
 }
@@ -154,8 +154,10 @@ async fn a_lost_runner_is_replaced_and_may_not_write_any_more() {
     let bench = bench(dir.path()).await;
     let run = bench.submit(&plan(SHA, 1)).await;
     let lost = bench.claim().await;
+    bench.queue.settle().await.unwrap();
     assert_eq!(bench.queue.begin_pass(&lost.claim, &pass(1, SHA)).await.unwrap(), Outcome::Performed);
     bench.clock.advance(Duration::seconds(100));
+    assert_eq!(bench.queue.settle().await.unwrap(), Default::default());
     let Heartbeat::Renewed { lease_until } = bench.queue.heartbeat(&lost.claim).await.unwrap() else {
         panic!("the claim still holds")
     };
@@ -213,7 +215,9 @@ async fn an_image_is_waited_for_and_given_up() {
     assert_eq!(bench.queue.image_found(job).await.unwrap(), Outcome::Moved);
     assert_eq!(bench.claim().await.claim.job, job);
     assert_eq!(bench.queue.settle().await.unwrap(), Default::default());
-    bench.clock.advance(Duration::minutes(61));
+    bench.clock.advance(Duration::minutes(76));
+    assert_eq!(bench.queue.settle().await.unwrap(), Default::default(), "nobody watched: holders may still report");
+    bench.clock.advance(Duration::minutes(2));
     let settled = bench.queue.settle().await.unwrap();
     assert_eq!((settled.given_up.len(), settled.lost), (1, vec![job]));
     assert_eq!(bench.state(missing).await, RunState::Failed(FailureKind::ImageMissing));
@@ -225,7 +229,7 @@ async fn a_cancelled_run_stops_its_runners_and_keeps_what_was_measured() {
     let bench = bench(dir.path()).await;
     let run = bench.submit(&plan(SHA, 2)).await;
     let job = bench.claim().await;
-    bench.queue.cancel(run).await.unwrap();
+    assert_eq!(bench.queue.cancel(run, "by alice").await.unwrap(), Cancelled::Jobs { count: 2 });
     assert_eq!(bench.state(run).await, RunState::Cancelled);
     assert_eq!(bench.queue.heartbeat(&job.claim).await.unwrap(), Heartbeat::Lost);
     assert!(bench.queue.claim(&offer("host")).await.unwrap().is_none());
@@ -235,7 +239,7 @@ async fn a_cancelled_run_stops_its_runners_and_keeps_what_was_measured() {
     let partly = bench.submit(&owing).await;
     let job = bench.claim().await;
     bench.measure(&job, SHA, &[1.0]).await;
-    bench.queue.cancel(partly).await.unwrap();
+    assert_eq!(bench.queue.cancel(partly, "by alice").await.unwrap(), Cancelled::Jobs { count: 2 });
     assert_eq!(bench.state(partly).await, RunState::Measured);
     assert_eq!(bench.store.outbox_of_run(partly).await.unwrap()[0].job, Some(job.claim.job));
 }

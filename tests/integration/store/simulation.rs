@@ -90,7 +90,7 @@ impl Bench {
             }
             Step::Cancel { run } => {
                 if let Some(run) = pick(runs, run) {
-                    self.queue.cancel(*run).await.unwrap();
+                    let _either = self.queue.cancel(*run, "by a person").await.unwrap();
                 }
             }
             Step::Wait { seconds } => self.clock.advance(Duration::seconds(seconds)),
@@ -114,8 +114,8 @@ impl Bench {
 
     /// Finishes whatever is left, then looks at every run.
     async fn assert_all_end_and_answer(&self, runs: &[RunId]) {
-        for _ in 0..200 {
-            self.clock.advance(Duration::minutes(10));
+        for _ in 0..400 {
+            self.clock.advance(Duration::minutes(2));
             self.queue.settle().await.unwrap();
             if let Some(job) = self.queue.claim(&offer("last")).await.unwrap() {
                 let _either = self.queue.finish(&job.claim, &ended(Conclusion::Success)).await.unwrap();
