@@ -4,9 +4,11 @@
 use tokio_util::sync::CancellationToken;
 
 use super::runner::Runner;
+use crate::config::Packing;
 use crate::executor::job::JobEvent;
-use crate::model::{Conclusion, RunId};
+use crate::model::{Conclusion, DeviceId, RunId, Target};
 use crate::publish::outbox::Delivery;
+use crate::queue::slots::Inventory;
 use crate::queue::{ClaimOffer, ClaimedJob, RunPlan, Submitted};
 use crate::store::{OutboxRow, StoreError};
 
@@ -58,17 +60,21 @@ pub async fn measure(
         Submitted::NothingToDo => return Ok(None),
     };
     tell(RunEvent::Submitted { run, jobs: plan.jobs.len() });
-    let offer = ClaimOffer { by: runner.name.clone(), target: runner.target(), run: Some(run) };
+    let Target { platform, device_type, .. } = runner.target();
+    let ids = devices.iter().copied().map(DeviceId::from);
+    let host = Inventory::new(platform, device_type, ids, Packing::Exclusive);
+    let offer = ClaimOffer { by: runner.name.clone(), host, busy: Vec::new(), run: Some(run) };
     while !cancel.is_cancelled() {
         let Some(claimed) = runner.queue.claim(&offer).await? else { break };
         tell(RunEvent::JobBegan(&claimed));
         let listener = |event: JobEvent<'_>| tell(RunEvent::Job(event));
-        let conclusion = runner.worker.execute(&claimed, devices_of(&claimed, devices), &listener, cancel).await?;
+        let devices: Vec<_> = claimed.slot.devices.iter().map(|device| device.number()).collect();
+        let conclusion = runner.worker.execute(&claimed, &devices, &listener, cancel).await?;
         tell(RunEvent::JobEnded(&conclusion));
     }
     let interrupted = cancel.is_cancelled();
     if interrupted {
-        runner.queue.cancel(run).await?;
+        let _either = runner.queue.cancel(run, "stopped by a person").await?;
     }
     let mut deliveries = Vec::new();
     for _ in 0..DELIVERY_ROUNDS {
@@ -81,12 +87,6 @@ pub async fn measure(
     }
     let _settled = runner.queue.settle().await?;
     Ok(Some(Ended { run, interrupted, deliveries }))
-}
-
-/// The first of the devices, as many as the job needs.
-fn devices_of<'a>(claimed: &ClaimedJob, devices: &'a [u32]) -> &'a [u32] {
-    let count = usize::try_from(claimed.job.target.count).unwrap_or(usize::MAX);
-    devices.get(..count).unwrap_or(devices)
 }
 
 /// The newest word on every row.

@@ -7,6 +7,7 @@ mod doctor;
 mod init;
 mod plan;
 mod progress;
+mod queue;
 mod repro;
 mod results;
 mod run;
@@ -50,6 +51,8 @@ enum Command {
     CheckConfig(check_config::Args),
     /// Try everything benchd needs and say what to do about what is missing
     Doctor(doctor::Args),
+    /// Show every job that waits or runs, with its place and why it does not run yet
+    Queue(queue::Args),
     /// List runs
     Runs(runs::Args),
     /// Show one run with its jobs and results
@@ -134,6 +137,7 @@ async fn dispatch(command: Command) -> CommandResult {
         Command::Init(args) => init::run(args).await,
         Command::CheckConfig(args) => check_config::run(args).await,
         Command::Doctor(args) => doctor::run(args).await,
+        Command::Queue(args) => queue::run(args).await,
         Command::Runs(args) => runs::run(args).await,
         Command::Show(args) => show::run(args).await,
         Command::Repro(args) => repro::run(args).await,

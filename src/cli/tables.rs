@@ -54,7 +54,7 @@ pub fn jobs(detail: &RunDetail) -> Table {
             Cell::new(job.job.id),
             Cell::new(format!("{}, {}", job.job.target.platform, job.job.target)),
             Cell::new(&job.job.model),
-            right(format!("{}/{}", job.job.attempts_begun, job.job.max_attempts)),
+            right(format!("{}/{}", job.job.attempts_begun, job.job.attempts_before + job.job.max_attempts)),
             job_state(&job.job.state),
             right(format!("{ok}/{all}")),
             right(last.map_or_else(String::new, |a| took(Some(a.claimed_at), a.finished_at))),
@@ -180,7 +180,8 @@ fn job_state(state: &JobState) -> Cell {
     }
 }
 
-fn table(columns: &[&str]) -> Table {
+/// An empty table with these columns.
+pub(super) fn table(columns: &[&str]) -> Table {
     let mut table = Table::new();
     let style = presets::NOTHING.header_separator(LineStyle::none().fill('─').junction(' '));
     table.load_style(style).set_content_arrangement(ContentArrangement::Dynamic);
@@ -192,7 +193,8 @@ fn table(columns: &[&str]) -> Table {
     table
 }
 
-fn right(text: impl Into<String>) -> Cell {
+/// A cell of numbers.
+pub(super) fn right(text: impl Into<String>) -> Cell {
     Cell::new(text.into()).set_alignment(CellAlignment::Right)
 }
 

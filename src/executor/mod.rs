@@ -17,6 +17,7 @@ pub mod outcome;
 pub mod pass;
 pub mod room;
 pub mod settings;
+pub mod telemetry;
 pub mod watch;
 pub mod workspace;
 

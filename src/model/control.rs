@@ -43,7 +43,7 @@ impl FromStr for Control {
         let unknown = || UnknownControl(text.to_owned());
         match text.split_once(':') {
             None if text == "triggers" => Ok(Self::Triggers),
-            Some(("host", name)) => name.parse().map(Self::Host).map_err(|_| unknown()),
+            Some(("host", name)) => name.parse().map(Self::Host).map_err(|_name| unknown()),
             None | Some(_) => Err(unknown()),
         }
     }

@@ -63,7 +63,7 @@ impl FromStr for Priority {
     type Err = InvalidPriority;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let number: u8 = text.trim().parse().map_err(|_| InvalidPriority(text.to_owned()))?;
+        let number: u8 = text.trim().parse().map_err(|_number| InvalidPriority(text.to_owned()))?;
         number.try_into()
     }
 }

@@ -3,6 +3,7 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -30,7 +31,8 @@ pub struct ClaimOffer {
     pub host: Inventory,
     /// The devices that processes use which benchd did not start.
     pub busy: Vec<BusyDevice>,
-    /// Only jobs of this run.
+    /// Only jobs of this run, whatever other runs hold and whether or not the host is paused: for a process that
+    /// measures one run for a person and ends.
     pub run: Option<RunId>,
 }
 
@@ -101,7 +103,8 @@ impl Queue {
         if let Some(seen) = seen {
             write.see_runner(&seen).await?;
         }
-        let claimed = match write.pause_of(&Control::Host(offer.by.clone())).await? {
+        let pause = write.pause_of(&Control::Host(offer.by.clone())).await?;
+        let claimed = match pause.filter(|_| offer.run.is_none()) {
             Some(_paused) => None,
             None => self.choose(&mut write, offer, &durations, largest(offer, &runners, now), now).await?,
         };
@@ -119,9 +122,9 @@ impl Queue {
     pub(super) async fn durations(&self, kinds: impl Iterator<Item = Alike>) -> Result<Durations, StoreError> {
         let mut durations = Durations::new();
         for alike in kinds {
-            if !durations.contains_key(&alike) {
-                let usual = self.store.usual_duration(&alike).await?;
-                durations.insert(alike, usual);
+            if let Entry::Vacant(vacant) = durations.entry(alike) {
+                let usual = self.store.usual_duration(vacant.key()).await?;
+                vacant.insert(usual);
             }
         }
         Ok(durations)
@@ -145,7 +148,9 @@ impl Queue {
         let due = |job: &QueuedJob| matches!(job.state, JobState::Queued { not_before } if not_before <= now);
         let mut jobs: Vec<_> = jobs.iter().filter(|job| due(job) && offer.is_for(job)).collect();
         in_order(&mut jobs, durations, now);
-        let held = holding(&write.held_jobs(&offer.by).await?, durations);
+        let mut held = write.held_jobs(&offer.by).await?;
+        held.retain(|held| offer.run.is_none_or(|run| held.claimed.job.run == run));
+        let held = holding(&held, durations);
         let wanting = wanting(&jobs, durations);
         let verdicts = decide(&offer.host, &wanting, &held, &offer.busy_devices(), now);
         for (job, verdict) in jobs.into_iter().zip(verdicts) {
@@ -182,7 +187,8 @@ impl Queue {
         self.settle_run(write, job.run, now).await
     }
 
-    /// What to write down of a runner that asks: when it is new, offers something else, or was not seen for a while.
+    /// What to write down of a runner that asks: when it is new, offers something else, or was not seen for a
+    /// while.
     fn see(
         &self,
         offer: &ClaimOffer,

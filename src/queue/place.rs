@@ -138,6 +138,25 @@ pub enum Why {
     },
 }
 
+impl Place {
+    /// How many devices of a runner the job holds.
+    pub fn devices_on(&self, runner: &RunnerName) -> usize {
+        match &self.why {
+            Why::Holds { by, slot, .. } if by == runner => slot.devices.len(),
+            Why::Holds { .. }
+            | Why::Next { .. }
+            | Why::WaitingForImage { .. }
+            | Why::Backoff { .. }
+            | Why::Paused { .. }
+            | Why::NoRunner
+            | Why::TooLarge { .. }
+            | Why::DevicesBusy { .. }
+            | Why::DevicesTaken { .. }
+            | Why::KeptFor { .. } => 0,
+        }
+    }
+}
+
 impl Queue {
     /// The queue as it stands, each job with its place and the reason why it does not run yet.
     pub async fn view(&self) -> Result<QueueView, StoreError> {

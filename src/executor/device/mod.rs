@@ -4,7 +4,7 @@
 mod host;
 mod parse;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 mod tools;
 
 use serde::Serialize;

@@ -6,7 +6,7 @@ use super::*;
 
 /// Makes an executable script. Another process writes it: while this one has it open for writing, a child that another
 /// test forks would hold it open too, and running it fails ("text file busy").
-pub(super) fn make_tool(folder: &Path, name: &str, script: &str) {
+pub(in crate::executor) fn make_tool(folder: &Path, name: &str, script: &str) {
     let made = std::process::Command::new("/bin/sh")
         .args(["-c", r#"printf '%s\n' "$1" > "$0" && chmod 755 "$0""#])
         .arg(folder.join(name))

@@ -106,7 +106,7 @@ fn devices_are_kept_for_a_large_job_and_lent_to_what_ends_in_time() {
     let kept = |job| Verdict::KeptFor { job: id(job) };
     let wanting = [wants(3, 8), wants(4, 1), lasting(5, 1, 60), lasting(6, 1, 61), wants(7, 8)];
     let verdicts = judged(&host, &wanting, &held, &[]);
-    assert_eq!(verdicts, [taken([1, 2]), kept(3), start([5]), kept(3), taken([1, 2, 5])]);
+    assert_eq!(verdicts, [taken([1, 2]), kept(3), start([1]), kept(3), taken([1, 2, 5])]);
     // What is not needed for it may be had for as long as it takes.
     let held = [holds(1, 0..2, Some(30)), holds(2, 4..7, Some(60))];
     let verdicts = judged(&host, &[wants(3, 4), wants(4, 1), wants(5, 1)], &held, &[]);
@@ -115,10 +115,11 @@ fn devices_are_kept_for_a_large_job_and_lent_to_what_ends_in_time() {
     let wanting = [wants(3, 4), lasting(4, 1, 30), lasting(5, 1, 31)];
     assert_eq!(judged(&host, &wanting, &full, &[]), [taken([1, 2]), start([1]), kept(3)]);
     // Who has waited for long lends nothing.
-    let verdicts: Vec<_> = decide(&host, &wanting, &full, &[], at(-1) + LEND_FOR).collect();
-    assert!(matches!(verdicts[1], Verdict::Start { .. }));
-    let verdicts: Vec<_> = decide(&host, &wanting, &full, &[], at(0) + LEND_FOR).collect();
-    assert_eq!(verdicts[1..], [kept(3), kept(3)]);
+    let waiting_since = |since| [vec![Wanting { since, ..wants(3, 4) }], wanting[1..].to_vec()].concat();
+    let verdicts = judged(&host, &waiting_since(at(1) - LEND_FOR), &full, &[]);
+    assert_eq!(verdicts, [taken([1, 2]), start([1]), kept(3)]);
+    let verdicts = judged(&host, &waiting_since(at(0) - LEND_FOR), &full, &[]);
+    assert_eq!(verdicts, [taken([1, 2]), kept(3), kept(3)]);
 }
 
 #[test]
@@ -133,7 +134,7 @@ fn cores_go_with_their_devices_and_threads_stay_together() {
     // Two nodes of four cores with two threads each: core n has the processors n and n + 8.
     let core = |n: u32| Core { node: Some(n / 4), cpus: [n, n + 8].into_iter().collect() };
     let cores: Vec<_> = (0..8).map(core).collect();
-    let nodes = |of: &[u32]| of.iter().enumerate().map(|(n, node)| (DeviceId::from(n as u32), *node)).collect();
+    let nodes = |of: &[u32]| (0..).map(DeviceId::from).zip(of.iter().copied()).collect();
     let cpus = |host: &Inventory| host.devices.iter().map(|device| device.cpus.to_string()).collect::<Vec<_>>();
     let near = host(4, Packing::Pack).with_cores(&cores, &nodes(&[0, 0, 1, 1]));
     assert_eq!(cpus(&near), ["0-1,8-9", "2-3,10-11", "4-5,12-13", "6-7,14-15"]);
