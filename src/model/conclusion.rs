@@ -3,9 +3,10 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// How a job ended.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "conclusion", rename_all = "snake_case")]
 pub enum Conclusion {
     /// Every expected point was measured.
@@ -68,7 +69,7 @@ impl fmt::Display for Conclusion {
 }
 
 /// Why a job, or a run without a single result, failed. The text says what happened, [`FailureKind::advice`] what to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, thiserror::Error, ToSchema)]
 #[serde(tag = "failure", rename_all = "snake_case")]
 pub enum FailureKind {
     /// The registry answered that there is no such image.

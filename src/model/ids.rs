@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// Ids stay below this: integers that a double holds exactly.
 const LIMIT: u64 = 1 << 53;
@@ -38,7 +39,7 @@ pub fn next_id(last: Option<u64>, now: DateTime<Utc>, random: u16) -> Result<u64
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
         #[serde(try_from = "u64", into = "u64")]
         pub struct $name(u64);
 
@@ -90,7 +91,7 @@ id!(
 );
 
 /// A machine with benchd on it, as it calls itself (usually its host name): one non-empty line.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(try_from = "String", into = "String")]
 pub struct RunnerName(String);
 

@@ -4,9 +4,10 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// Configuration folder and image suffix of a kind of hardware.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Platform {
     /// NVIDIA GPUs.
@@ -88,7 +89,7 @@ impl fmt::Display for Platform {
 }
 
 /// The hardware as it names itself, for example `NVIDIA H100 80GB HBM3`: one non-empty line.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(try_from = "String", into = "String")]
 pub struct DeviceType(String);
 
@@ -148,7 +149,7 @@ impl fmt::Display for DeviceType {
 }
 
 /// Platform, device type and device count: what is picked, claimed, measured once and published.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 pub struct Target {
     /// Kind of hardware.
     pub platform: Platform,

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::codec::{Columns, id_column};
 use super::error::sql;
@@ -11,7 +12,7 @@ use super::{JobRow, OutboxRow, RunRow, Store, StoreError};
 use crate::model::{CommitSha, Conclusion, JobId, PointState, Role, RunId, RunnerName, Slot, Variant};
 
 /// A run with all that belongs to it but its measurements.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct RunDetail {
     /// The run.
     #[serde(flatten)]
@@ -23,7 +24,7 @@ pub struct RunDetail {
 }
 
 /// A job with its attempts.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct JobDetail {
     /// The job.
     #[serde(flatten)]
@@ -33,7 +34,7 @@ pub struct JobDetail {
 }
 
 /// An attempt with its passes.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct AttemptDetail {
     /// Its number, from 1.
     pub number: u32,
@@ -59,7 +60,7 @@ pub struct AttemptDetail {
 }
 
 /// A pass with its points.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct PassDetail {
     /// Its number, from 1.
     pub number: u32,
@@ -86,7 +87,7 @@ pub struct PassDetail {
 }
 
 /// What came of a point.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PointDetail {
     /// The suite.
     pub suite: String,

@@ -4,6 +4,7 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use sqlx::sqlite::SqliteRow;
+use utoipa::ToSchema;
 
 use super::codec::{Columns, id_column, to_json};
 use super::error::sql;
@@ -43,7 +44,7 @@ pub enum JobStart {
 }
 
 /// A job as it stands.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct JobRow {
     /// Its id.
     pub id: JobId,

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::codec::{Columns, id_column, to_json};
 use super::error::sql;
@@ -23,7 +24,7 @@ pub struct SeriesMeasurement {
 }
 
 /// One metric of one point of a run, over all passes of one role of the last attempts of its jobs.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct SeriesValue {
     /// The series' number in this store.
     pub series: u64,
@@ -56,7 +57,7 @@ pub struct SeriesValue {
 }
 
 /// The value that a run's series had before.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Previous {
     /// In which run.
     pub run: RunId,

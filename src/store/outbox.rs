@@ -4,6 +4,7 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use sqlx::sqlite::SqliteRow;
+use utoipa::ToSchema;
 
 use super::codec::{Columns, id_column, to_json};
 use super::error::sql;
@@ -11,7 +12,7 @@ use super::{Outcome, Store, StoreError, Write};
 use crate::model::{JobId, RunId};
 
 /// Something that is owed when a run ends.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Owed {
     /// What.
     pub kind: OwedKind,
@@ -22,7 +23,7 @@ pub struct Owed {
 }
 
 /// What is owed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OwedKind {
     /// A job's records to a place: one row for each job that gave results.
@@ -36,7 +37,7 @@ pub enum OwedKind {
 }
 
 /// How far a delivery has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OwedState {
     /// To be delivered.
@@ -55,7 +56,7 @@ pub enum OwedState {
 pub struct UnknownOwed(String);
 
 /// A row of the outbox.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct OutboxRow {
     /// Its number.
     pub id: u64,

@@ -1,9 +1,10 @@
 //! Runs: measuring one commit because of one trigger. Every change of state names the state it leaves.
 
 use chrono::{DateTime, Utc};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Sqlite};
+use utoipa::ToSchema;
 
 use super::codec::{Columns, id_column, to_json};
 use super::error::sql;
@@ -28,7 +29,7 @@ pub struct NewRun {
 }
 
 /// A run as it stands.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct RunRow {
     /// Its id.
     pub id: RunId,
@@ -56,7 +57,7 @@ pub struct RunRow {
 }
 
 /// A run with its jobs counted, for lists.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct RunSummary {
     /// The run.
     #[serde(flatten)]
