@@ -1,12 +1,16 @@
 //! The web server of the daemon: where it listens and who may read.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use url::Url;
 
 use super::shape;
+
+/// Enough for a page with all its parts and a person who reads them.
+const FIFTY: NonZeroU32 = NonZeroU32::MIN.saturating_add(49);
 
 /// Settings of the web server.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -19,6 +23,10 @@ pub struct HttpConfig {
     pub public_url: Option<Url>,
     /// Who may read results: `public` or `token`. Default: `public`.
     pub read_access: ReadAccess,
+    /// How many requests a second one address may send, five times as many at once. Default: 50.
+    pub requests_per_second: NonZeroU32,
+    /// Whether a reverse proxy stands before it, which tells the sender's address (`X-Forwarded-For`). Default: false.
+    pub behind_proxy: bool,
     /// File of API tokens, one a line. Default: none, nobody may write through the API.
     pub tokens_file: Option<PathBuf>,
 }
@@ -40,6 +48,8 @@ impl Default for HttpConfig {
             listen: vec![SocketAddr::from(([127, 0, 0, 1], 8787))],
             public_url: None,
             read_access: ReadAccess::default(),
+            requests_per_second: FIFTY,
+            behind_proxy: false,
             tokens_file: None,
         }
     }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use secrecy::SecretString;
 
 use super::environment;
+use crate::redact;
 
 /// Where one secret is kept. Printing it tells the place, never the value.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,7 +54,10 @@ impl SecretSource {
         };
         match value.trim() {
             "" => Err(SecretError::Empty(self.clone())),
-            value => Ok(SecretString::from(value)),
+            value => {
+                redact::learn(value);
+                Ok(SecretString::from(value))
+            }
         }
     }
 }

@@ -160,13 +160,23 @@ impl Write {
 impl Store {
     /// Everything a run measured in the last attempts of its jobs, by job and series.
     pub async fn values_of_run(&self, run: RunId) -> Result<Vec<SeriesValue>, StoreError> {
+        self.values(run, None).await
+    }
+
+    /// Everything that one job of a run measured in its last attempt, by series.
+    pub async fn values_of_job(&self, run: RunId, job: JobId) -> Result<Vec<SeriesValue>, StoreError> {
+        self.values(run, Some(job)).await
+    }
+
+    async fn values(&self, run: RunId, job: Option<JobId>) -> Result<Vec<SeriesValue>, StoreError> {
         let statement = "select series.*, m.role, m.sha, m.mean, m.raw_values
              from measurements m join jobs on jobs.id = m.job_id and jobs.attempt = m.attempt
                  join series on series.id = m.series_id
-             where jobs.run_id = ?1
+             where jobs.run_id = ?1 and (?2 is null or jobs.id = ?2)
              order by m.job_id, m.role, m.sha, m.series_id, m.pass";
         let rows = sqlx::query(statement)
             .bind(id_column(run))
+            .bind(job.map(id_column))
             .fetch_all(&self.readers)
             .await
             .map_err(sql(format!("read the values of run {run}")))?;

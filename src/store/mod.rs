@@ -6,6 +6,7 @@ mod attempts;
 mod codec;
 mod commits;
 mod controls;
+mod counts;
 mod detail;
 mod error;
 mod images;
@@ -32,6 +33,7 @@ use crate::model::{InvalidId, next_id};
 
 pub use attempts::AttemptEnd;
 pub use commits::Commit;
+pub use counts::{Counts, PassPlace};
 pub use detail::{AttemptDetail, JobDetail, PassDetail, PointDetail, RunDetail};
 pub use error::StoreError;
 pub use images::PulledImage;

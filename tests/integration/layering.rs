@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 /// The layers, lowest first. Members of one layer do not name each other.
 const LAYERS: &[&[&str]] = &[
-    &["model", "clock"],
+    &["model", "clock", "redact", "meters"],
+    &["health"],
     &["git"],
     &["config", "suite", "results", "compare"],
     &["store", "github", "registry", "objects"],

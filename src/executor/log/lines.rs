@@ -5,7 +5,7 @@
 use anstream::adapter::StripBytes;
 use chrono::{DateTime, Utc};
 
-use super::redact::Redactor;
+use crate::redact::Redactor;
 
 /// A line that is longer than this is written in several.
 pub const MAX_LINE_BYTES: usize = 64 * 1024;

@@ -1,11 +1,10 @@
 //! The log of a pass: what the container printed, as a file that a person can read and that holds no secret. Framing
-//! ([`entries`]), terminal handling ([`lines`]) and redaction ([`redact`]) are pure; only [`file`] writes.
+//! ([`entries`]), terminal handling ([`lines`]) and redaction ([`crate::redact`]) are pure; only [`file`] writes.
 
 pub mod entries;
 pub mod file;
 pub mod lines;
 pub mod progress;
-pub mod redact;
 
+pub use crate::redact::Redactor;
 pub use file::{LogFile, LogSummary};
-pub use redact::Redactor;

@@ -1,7 +1,10 @@
 //! Takes known secrets out of text by their value, also in the forms in which programs pass them on: percent-encoded
-//! and base64 (plain or inside something longer).
+//! and base64 (plain or inside something longer). The secrets that this process has read are known to all of it, so that
+//! no line of its own log can hold one.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
+use std::sync::{PoisonError, RwLock};
 
 use aho_corasick::{AhoCorasick, MatchKind};
 use base64::Engine as _;
@@ -38,17 +41,20 @@ impl Redactor {
     /// `bytes` as text, every secret masked and every control character dropped.
     pub fn redact(&self, bytes: &[u8]) -> String {
         let text: String = String::from_utf8_lossy(bytes).chars().filter(|c| *c == '\t' || !c.is_control()).collect();
-        match &self.matcher {
-            None => text,
-            Some(matcher) => {
-                let mut masked = String::with_capacity(text.len());
-                matcher.replace_all_with(&text, &mut masked, |_, _, to| {
-                    to.push_str(MASK);
-                    true
-                });
-                masked
-            }
-        }
+        self.mask(&text).into_owned()
+    }
+
+    /// `text` with every secret masked and nothing else changed.
+    pub fn mask<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        let Some(matcher) = self.matcher.as_ref().filter(|matcher| matcher.is_match(text)) else {
+            return Cow::Borrowed(text);
+        };
+        let mut masked = String::with_capacity(text.len());
+        matcher.replace_all_with(text, &mut masked, |_, _, to| {
+            to.push_str(MASK);
+            true
+        });
+        Cow::Owned(masked)
     }
 
     /// The last place at or before `limit` where `bytes` can be cut without going through a secret or a character.
@@ -66,6 +72,28 @@ impl Redactor {
         }
         if cut == 0 || is_continuation(cut) { boundary } else { cut }
     }
+}
+
+/// What this process has read as a secret so far.
+struct Learnt {
+    secrets: BTreeSet<String>,
+    redactor: Redactor,
+}
+
+static LEARNT: RwLock<Learnt> =
+    RwLock::new(Learnt { secrets: BTreeSet::new(), redactor: Redactor { matcher: None, longest: 0 } });
+
+/// Remembers a secret that was read, for [`masked`].
+pub fn learn(secret: &str) {
+    let mut learnt = LEARNT.write().unwrap_or_else(PoisonError::into_inner);
+    if learnt.secrets.insert(secret.to_owned()) {
+        learnt.redactor = Redactor::new(learnt.secrets.iter().map(String::as_str));
+    }
+}
+
+/// `text` with every secret masked that this process has read.
+pub fn masked(text: &str) -> Cow<'_, str> {
+    LEARNT.read().unwrap_or_else(PoisonError::into_inner).redactor.mask(text)
 }
 
 fn forms(secret: &str) -> Vec<String> {
@@ -114,6 +142,14 @@ mod tests {
         let redactor = Redactor::new(["-----BEGIN-----\nMIIEabcdef\nab\n", ""]);
         assert_eq!(redactor.redact(b"x MIIEabcdef ab"), "x *** ab");
         assert_eq!(Redactor::new(["", "abc"]).redact(b"abc"), "abc");
+    }
+
+    #[test]
+    fn what_was_learnt_is_masked_and_lines_stay() {
+        assert_eq!(masked("learnt-value\n"), "learnt-value\n");
+        learn("learnt-value");
+        learn("learnt-value");
+        assert_eq!(masked("a learnt-value\nb\n"), "a ***\nb\n");
     }
 
     #[test]

@@ -1,0 +1,218 @@
+//! Whether the daemon lives and whether it can measure: its tasks and stages report here, `/healthz` and `/readyz`
+//! read. It stands below all of them, so that each may report.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::clock::Clock;
+
+/// Something the daemon needs in order to measure and publish.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Part {
+    /// The store's database.
+    Database,
+    /// The container engine.
+    Engine,
+    /// The image registries.
+    Registry,
+    /// Where results are published.
+    ObjectStore,
+    /// GitHub's API.
+    Github,
+    /// Room on the host's disks.
+    Disk,
+    /// The host's devices.
+    Devices,
+    /// The file of API tokens.
+    Tokens,
+    /// A person has paused triggers or this host.
+    Paused,
+    /// The daemon is stopping: it takes no new job.
+    Draining,
+}
+
+/// Why the daemon is not ready.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Trouble {
+    /// What is in trouble.
+    pub part: Part,
+    /// What is wrong, for people; without secrets.
+    pub reason: String,
+    /// Since when.
+    pub since: DateTime<Utc>,
+}
+
+/// A task that has not shown a sign of life for longer than it may.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SilentTask {
+    /// Its name.
+    pub task: String,
+    /// Its last sign of life.
+    pub silent_since: DateTime<Utc>,
+}
+
+/// The registry of troubles and signs of life. Cheap to clone; clones share it.
+#[derive(Clone, Debug)]
+pub struct Health {
+    clock: Clock,
+    known: Arc<Mutex<Known>>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    troubles: BTreeMap<Part, (String, DateTime<Utc>)>,
+    tasks: BTreeMap<&'static str, (DateTime<Utc>, Duration)>,
+}
+
+/// A task's way to show that it lives. Dropping it says that the task has ended as it should.
+#[derive(Debug)]
+pub struct Pulse {
+    health: Health,
+    task: &'static str,
+}
+
+impl Health {
+    /// Nothing reported yet: alive and ready.
+    pub fn new(clock: Clock) -> Self {
+        Self { clock, known: Arc::default() }
+    }
+
+    /// Reports a part in trouble; the instant stays that of the first such report until the part is well again.
+    pub fn trouble(&self, part: Part, reason: impl Into<String>) {
+        let now = self.clock.now();
+        let reason = reason.into();
+        let mut known = self.known();
+        let since = known.troubles.get(&part).map_or(now, |(_, since)| *since);
+        let told = known.troubles.insert(part, (reason.clone(), since));
+        drop(known);
+        if told.is_none() {
+            tracing::warn!(health.part = ?part, "not ready: {reason}");
+        }
+    }
+
+    /// Reports a part well.
+    pub fn well(&self, part: Part) {
+        if self.known().troubles.remove(&part).is_some() {
+            tracing::info!(health.part = ?part, "well again");
+        }
+    }
+
+    /// Reports by a result: well, or in trouble with the error and its causes.
+    pub fn report<T, E: std::error::Error>(&self, part: Part, result: &Result<T, E>) {
+        match result {
+            Ok(_) => self.well(part),
+            Err(error) => self.trouble(part, with_causes(error)),
+        }
+    }
+
+    /// A task begins; from now on it must show a sign of life at least every `silent_for`.
+    pub fn task(&self, task: &'static str, silent_for: Duration) -> Pulse {
+        self.known().tasks.insert(task, (self.clock.now(), silent_for));
+        Pulse { health: self.clone(), task }
+    }
+
+    /// Everything in trouble.
+    pub fn troubles(&self) -> Vec<Trouble> {
+        let known = self.known();
+        let trouble = |(part, (reason, since)): (&Part, &(String, DateTime<Utc>))| Trouble {
+            part: *part,
+            reason: reason.clone(),
+            since: *since,
+        };
+        known.troubles.iter().map(trouble).collect()
+    }
+
+    /// The tasks that have been silent for too long.
+    pub fn silent_tasks(&self) -> Vec<SilentTask> {
+        let now = self.clock.now();
+        let known = self.known();
+        let silent = known.tasks.iter().filter(|(_, (last, allowed))| {
+            now.signed_duration_since(*last).to_std().is_ok_and(|silent| silent > *allowed)
+        });
+        silent.map(|(task, (last, _))| SilentTask { task: (*task).to_owned(), silent_since: *last }).collect()
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        // Every change is one insert or remove: whoever panicked beside it left nothing half done.
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Pulse {
+    /// Shows that the task lives.
+    pub fn beat(&self) {
+        let now = self.health.clock.now();
+        if let Some((last, _)) = self.health.known().tasks.get_mut(self.task) {
+            *last = now;
+        }
+    }
+}
+
+impl Drop for Pulse {
+    fn drop(&mut self) {
+        // A task that panics is still wanted: its silence must show.
+        if !std::thread::panicking() {
+            self.health.known().tasks.remove(self.task);
+        }
+    }
+}
+
+/// An error with its causes in one line.
+pub fn with_causes(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trouble_lasts_from_its_first_report_until_well() {
+        let clock = Clock::manual(DateTime::UNIX_EPOCH);
+        let health = Health::new(clock.clone());
+        health.trouble(Part::Registry, "connection refused");
+        clock.advance(chrono::Duration::minutes(5));
+        health.trouble(Part::Registry, "timed out");
+        let found = health.troubles();
+        assert_eq!((found[0].reason.as_str(), found[0].since), ("timed out", DateTime::UNIX_EPOCH));
+        health.well(Part::Registry);
+        assert_eq!(health.troubles(), []);
+    }
+
+    #[test]
+    fn a_silent_task_shows_until_it_beats_or_ends() {
+        let clock = Clock::manual(DateTime::UNIX_EPOCH);
+        let health = Health::new(clock.clone());
+        let pulse = health.task("settle", Duration::from_secs(60));
+        clock.advance(chrono::Duration::seconds(61));
+        assert_eq!(health.silent_tasks()[0].task, "settle");
+        pulse.beat();
+        assert_eq!(health.silent_tasks(), []);
+        clock.advance(chrono::Duration::hours(-1));
+        assert_eq!(health.silent_tasks(), [], "a clock that steps back makes nobody silent");
+        drop(pulse);
+        clock.advance(chrono::Duration::days(1));
+        assert_eq!(health.silent_tasks(), []);
+    }
+
+    #[test]
+    fn a_task_that_panics_stays_wanted() {
+        let clock = Clock::manual(DateTime::UNIX_EPOCH);
+        let health = Health::new(clock.clone());
+        let pulse = health.task("worker", Duration::from_secs(1));
+        let panicked = std::thread::spawn(move || {
+            let _pulse = pulse;
+            panic!("a mistake");
+        });
+        assert!(panicked.join().is_err());
+        clock.advance(chrono::Duration::seconds(2));
+        assert_eq!(health.silent_tasks().len(), 1);
+    }
+}

@@ -1,0 +1,49 @@
+//! Jobs: one with its attempts, and what it measured.
+
+use axum::Json;
+use axum::extract::State;
+
+use super::extract::Path;
+use crate::http::AppState;
+use crate::http::problem::Problem;
+use crate::model::JobId;
+use crate::store::{JobDetail, JobRow, SeriesValue};
+
+/// One job with its attempts, passes and points.
+#[utoipa::path(
+    get, path = "/api/v1/jobs/{job}", tag = "jobs", params(("job" = JobId, Path,)),
+    security((), ("token" = ["read"])),
+    responses(
+        (status = 200, body = JobDetail),
+        (status = 404, body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+pub async fn show(State(state): State<AppState>, Path(job): Path<JobId>) -> Result<Json<JobDetail>, Problem> {
+    let row = existing(&state, job).await?;
+    let run = state.store.run_detail(row.run).await?;
+    let detail = run.into_iter().flat_map(|run| run.jobs).find(|detail| detail.job.id == job);
+    detail.map(Json).ok_or_else(|| no_job(job))
+}
+
+/// All that a job's last attempt measured.
+#[utoipa::path(
+    get, path = "/api/v1/jobs/{job}/results", tag = "jobs", params(("job" = JobId, Path,)),
+    security((), ("token" = ["read"])),
+    responses(
+        (status = 200, body = [SeriesValue]),
+        (status = 404, body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+pub async fn results(State(state): State<AppState>, Path(job): Path<JobId>) -> Result<Json<Vec<SeriesValue>>, Problem> {
+    let row = existing(&state, job).await?;
+    Ok(Json(state.store.values_of_job(row.run, job).await?))
+}
+
+/// A job that must be there.
+pub(super) async fn existing(state: &AppState, job: JobId) -> Result<JobRow, Problem> {
+    state.store.job(job).await?.ok_or_else(|| no_job(job))
+}
+
+fn no_job(job: JobId) -> Problem {
+    Problem::not_found(format!("there is no job {job}"))
+}

@@ -1,0 +1,202 @@
+//! The web server: one router with its limits, the API, probes and metrics. It reads rows; what it writes goes through
+//! the verbs of `trigger` and `queue`.
+
+pub mod api;
+pub mod auth;
+pub mod health;
+pub mod metrics;
+pub mod openapi;
+pub mod problem;
+mod server;
+
+use std::ops::Deref;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::{MatchedPath, Request};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::Response;
+use axum::{Router, http};
+use tokio_util::sync::CancellationToken;
+use tower_governor::GovernorLayer;
+use tower_governor::governor::GovernorConfigBuilder;
+use tower_governor::key_extractor::{PeerIpKeyExtractor, SmartIpKeyExtractor};
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::compression::CompressionLayer;
+use tower_http::limit::RequestBodyLimitLayer;
+use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer};
+use tower_http::set_header::SetResponseHeaderLayer;
+use tower_http::timeout::TimeoutLayer;
+use tower_http::trace::TraceLayer;
+use utoipa_axum::router::OpenApiRouter;
+
+use self::auth::Tokens;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::health::{Health, Part};
+use crate::meters;
+use crate::model::{RunnerName, Target};
+use crate::queue::Queue;
+use crate::store::Store;
+use crate::store::artifacts::Artifacts;
+
+pub use server::{ServeError, serve};
+
+/// This benchd.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// How long an answer may take; streams may take longer.
+pub const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+/// The largest body of a request.
+pub const MAX_BODY_BYTES: usize = 64 * 1024;
+/// How many times its requests per second an address may send at once.
+const BURST: u32 = 5;
+
+/// This host, as it takes part in the queue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Host {
+    /// What it is called as a runner.
+    pub name: RunnerName,
+    /// Its hardware, with all its devices.
+    pub target: Target,
+}
+
+/// All that the server needs. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct AppState(Arc<Parts>);
+
+/// The parts of an [`AppState`].
+#[derive(Debug)]
+pub struct Parts {
+    /// Where everything is read.
+    pub store: Store,
+    /// Where runs are cancelled and retried, hosts and triggers paused.
+    pub queue: Queue,
+    /// The one source of time.
+    pub clock: Clock,
+    /// The configuration.
+    pub config: Arc<Config>,
+    /// What is in trouble.
+    pub health: Health,
+    /// This host.
+    pub host: Host,
+    /// Logs and results on disk.
+    pub artifacts: Artifacts,
+    /// Who may do what.
+    pub tokens: Tokens,
+    /// The last counts of `/metrics`.
+    pub metrics: metrics::Cache,
+    /// Cancelled when the server stops: streams end then.
+    pub stopping: CancellationToken,
+}
+
+impl AppState {
+    /// Puts the parts together and begins to count.
+    pub fn new(
+        store: Store,
+        queue: Queue,
+        clock: Clock,
+        config: Arc<Config>,
+        health: Health,
+        host: Host,
+        stopping: CancellationToken,
+    ) -> Self {
+        let _counting = meters::counted();
+        let tokens = Tokens::new(&config.http, health.clone());
+        let artifacts = Artifacts::new(&config.state_dir);
+        let metrics = metrics::Cache::default();
+        Self(Arc::new(Parts { store, queue, clock, config, health, host, artifacts, tokens, metrics, stopping }))
+    }
+}
+
+impl Deref for AppState {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}
+
+/// Everything the server answers. Peers' addresses must be known to it ([`serve`] sees to that).
+pub fn router(state: AppState) -> Router {
+    let (routes, description) = openapi::split(api::routes(&state), &state);
+    within_limits(routes.merge(openapi::page(description)), &state)
+}
+
+/// Wraps routes in all limits. The order is that of the way in: a request gets its id and its line in the log first,
+/// and every error, whoever made it, gets its body last.
+pub fn within_limits(routes: Router, state: &AppState) -> Router {
+    let request_id = HeaderName::from_static("x-request-id");
+    let header = |name, value| SetResponseHeaderLayer::if_not_present(name, HeaderValue::from_static(value));
+    let routes = routes
+        .fallback(|| async { StatusCode::NOT_FOUND })
+        .method_not_allowed_fallback(|| async { StatusCode::METHOD_NOT_ALLOWED })
+        .layer(RequestBodyLimitLayer::new(MAX_BODY_BYTES));
+    limited_rate(routes, state)
+        .layer(CatchPanicLayer::new())
+        .layer(middleware::map_response(problem::clothe))
+        .layer(header(header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
+        .layer(header(header::X_FRAME_OPTIONS, "DENY"))
+        .layer(header(header::REFERRER_POLICY, "no-referrer"))
+        .layer(header(header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"))
+        .layer(PropagateRequestIdLayer::new(request_id.clone()))
+        .layer(TraceLayer::new_for_http().make_span_with(span))
+        .layer(SetRequestIdLayer::new(request_id, MakeRequestUuid))
+}
+
+/// What is answered at once: in time and, when the client likes, compressed. Not for streams.
+fn at_once(routes: OpenApiRouter<AppState>) -> OpenApiRouter<AppState> {
+    routes
+        .layer(TimeoutLayer::with_status_code(StatusCode::GATEWAY_TIMEOUT, ANSWER_WITHIN))
+        .layer(CompressionLayer::new())
+}
+
+/// Limits the requests of each address, as configured; behind a proxy the address is the one it forwards.
+fn limited_rate(routes: Router, state: &AppState) -> Router {
+    let config = &state.config.http;
+    let period = Duration::from_secs(1) / config.requests_per_second.get();
+    let burst = config.requests_per_second.get().saturating_mul(BURST);
+    // Period and burst are not zero, which is all that `finish` asks for.
+    if config.behind_proxy {
+        let limits = GovernorConfigBuilder::default()
+            .period(period)
+            .burst_size(burst)
+            .key_extractor(SmartIpKeyExtractor)
+            .finish();
+        limits.map_or(routes.clone(), |limits| routes.layer(GovernorLayer::new(limits)))
+    } else {
+        let limits = GovernorConfigBuilder::default()
+            .period(period)
+            .burst_size(burst)
+            .key_extractor(PeerIpKeyExtractor)
+            .finish();
+        limits.map_or(routes.clone(), |limits| routes.layer(GovernorLayer::new(limits)))
+    }
+}
+
+/// Counts an answer by its route.
+async fn count(request: Request, next: Next) -> Response {
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let method = request.method().clone();
+    let response = next.run(request).await;
+    if let Some(route) = route {
+        meters::http_request(method.as_str(), route.as_str(), response.status().as_u16());
+    }
+    response
+}
+
+/// The span of a request in the log; the query is left out, headers too.
+fn span(request: &http::Request<Body>) -> tracing::Span {
+    let id = request.headers().get("x-request-id").and_then(|id| id.to_str().ok()).unwrap_or_default();
+    tracing::info_span!(
+        "request", request.id = id, http.method = %request.method(), http.path = request.uri().path()
+    )
+}
+
+impl AppState {
+    /// Says that the server stops taking work.
+    pub fn drain(&self) {
+        self.health.trouble(Part::Draining, "the daemon is stopping");
+    }
+}
