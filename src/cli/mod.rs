@@ -1,10 +1,14 @@
 //! The command line: one file per subcommand; this one parses, dispatches and turns an answer into an exit code.
 
+mod backup;
+mod cancel;
 mod check_benchmarks;
 mod check_config;
+mod client;
 mod device;
 mod doctor;
 mod init;
+mod logs;
 mod plan;
 mod progress;
 mod queue;
@@ -13,6 +17,7 @@ mod results;
 mod run;
 mod runs;
 mod show;
+mod source;
 mod state_dir;
 mod tables;
 pub mod terminal;
@@ -28,6 +33,10 @@ struct Cli {
     /// Log level or filter, for example `info` or `benchd=debug`
     #[arg(long, global = true, env = "BENCHD_LOG", default_value = "warn", value_name = "FILTER")]
     log: String,
+
+    /// How log lines look
+    #[arg(long, global = true, env = "BENCHD_LOG_FORMAT", value_enum, default_value = "text")]
+    log_format: terminal::LogFormat,
 
     #[command(subcommand)]
     command: Command,
@@ -57,6 +66,12 @@ enum Command {
     Runs(runs::Args),
     /// Show one run with its jobs and results
     Show(show::Args),
+    /// Print what a job's passes write
+    Logs(logs::Args),
+    /// Stop a run
+    Cancel(cancel::Args),
+    /// Copy the store while it is in use
+    Backup(backup::Args),
     /// Print the docker command that repeats a run
     Repro(repro::Args),
 }
@@ -108,7 +123,7 @@ impl Failure {
 /// Parses the command line, runs the command, prints its failure and returns the exit code.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    terminal::init_logging(&cli.log);
+    terminal::init_logging(&cli.log, cli.log_format);
     let answer = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
         Ok(runtime) => runtime.block_on(dispatch(cli.command)),
         Err(error) => Err(Failure::infrastructure(anyhow::Error::from(error).context("failed to start the runtime"))),
@@ -140,6 +155,9 @@ async fn dispatch(command: Command) -> CommandResult {
         Command::Queue(args) => queue::run(args).await,
         Command::Runs(args) => runs::run(args).await,
         Command::Show(args) => show::run(args).await,
+        Command::Logs(args) => logs::run(args).await,
+        Command::Cancel(args) => cancel::run(args).await,
+        Command::Backup(args) => backup::run(args).await,
         Command::Repro(args) => repro::run(args).await,
     }
 }

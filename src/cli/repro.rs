@@ -1,7 +1,7 @@
 //! `benchd repro`: the docker commands that repeat a run, image by digest.
 
-use super::state_dir::StateDirArgs;
-use super::{Answer, CommandResult, show, terminal};
+use super::source::SourceArgs;
+use super::{Answer, CommandResult, terminal};
 use crate::model::{JobId, RunId};
 
 /// Arguments of `benchd repro`.
@@ -13,14 +13,14 @@ pub struct Args {
     #[arg(long, value_name = "ID")]
     job: Option<JobId>,
     #[command(flatten)]
-    state_dir: StateDirArgs,
+    source: SourceArgs,
 }
 
 /// Runs the command: prints a shell script, one command for each pass of the jobs' last attempts.
 pub async fn run(args: Args) -> CommandResult {
-    let store = args.state_dir.open().await?;
-    let detail = show::detail(&store, args.run).await?;
-    store.close().await;
+    let source = args.source.open().await?;
+    let detail = source.run(args.run).await?;
+    source.close().await;
     let mut printed = Answer::No;
     for job in detail.jobs.iter().filter(|job| args.job.is_none_or(|wanted| wanted == job.job.id)) {
         for pass in job.attempts.last().into_iter().flat_map(|attempt| &attempt.passes) {

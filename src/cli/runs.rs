@@ -1,6 +1,6 @@
-//! `benchd runs`: the newest runs of the store.
+//! `benchd runs`: the newest runs.
 
-use super::state_dir::StateDirArgs;
+use super::source::SourceArgs;
 use super::{Answer, CommandResult, Failure, tables, terminal};
 use crate::model::{BranchName, RepoName, RunId, RunPhase};
 use crate::store::RunFilter;
@@ -9,7 +9,7 @@ use crate::store::RunFilter;
 #[derive(clap::Args)]
 pub struct Args {
     #[command(flatten)]
-    state_dir: StateDirArgs,
+    source: SourceArgs,
     /// How many runs to list
     #[arg(long, value_name = "N", default_value_t = 20)]
     limit: u32,
@@ -32,10 +32,10 @@ pub struct Args {
 
 /// Runs the command.
 pub async fn run(args: Args) -> CommandResult {
-    let store = args.state_dir.open().await?;
+    let source = args.source.open().await?;
     let filter = RunFilter { repository: args.repo, branch: args.branch, state: args.state, before: args.before };
-    let runs = store.list_runs(args.limit, &filter).await.map_err(Failure::infrastructure)?;
-    store.close().await;
+    let runs = source.runs(args.limit, &filter).await?;
+    source.close().await;
     if args.json {
         terminal::print_json(&runs).map_err(Failure::infrastructure)?;
     } else if runs.is_empty() {

@@ -1,16 +1,16 @@
 //! `benchd show`: one run with its jobs, points, values and where its files lie.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::state_dir::StateDirArgs;
+use super::source::{Source, SourceArgs};
 use super::tables::Shown;
 use super::{Answer, CommandResult, Failure, tables, terminal};
+use crate::http::api::runs::ValueWithPrevious;
 use crate::model::{Conclusion, FailureKind, JobState, RunId, RunState};
-use crate::store::artifacts::{Artifacts, AttemptKey};
-use crate::store::{Previous, RunDetail, SeriesValue, Store};
+use crate::store::artifacts::AttemptKey;
+use crate::store::{Previous, RunDetail, SeriesValue};
 
 /// Arguments of `benchd show`.
 #[derive(clap::Args)]
@@ -18,7 +18,7 @@ pub struct Args {
     /// The run (`benchd runs` lists them)
     run: RunId,
     #[command(flatten)]
-    state_dir: StateDirArgs,
+    source: SourceArgs,
     /// Show every metric with its raw values
     #[arg(long)]
     values: bool,
@@ -32,15 +32,8 @@ pub struct Args {
 struct Answered<'a> {
     #[serde(flatten)]
     detail: &'a RunDetail,
-    values: Vec<Value<'a>>,
+    values: &'a [ValueWithPrevious],
     artifacts: Vec<PassFiles>,
-}
-
-#[derive(Serialize)]
-struct Value<'a> {
-    #[serde(flatten)]
-    value: &'a SeriesValue,
-    previous: Option<&'a Previous>,
 }
 
 /// Where the files of one pass lie.
@@ -49,58 +42,48 @@ struct PassFiles {
     #[serde(flatten)]
     key: AttemptKey,
     pass: u32,
-    log: PathBuf,
-    results: PathBuf,
+    log: String,
+    results: String,
 }
 
 /// Runs the command.
 pub async fn run(args: Args) -> CommandResult {
-    let store = args.state_dir.open().await?;
-    let detail = detail(&store, args.run).await?;
-    let values = store.values_of_run(args.run).await.map_err(Failure::infrastructure)?;
-    let previous = store.previous_values(args.run).await.map_err(Failure::infrastructure)?;
-    store.close().await;
-    let files = files(&detail, &Artifacts::new(&args.state_dir.folder()?));
+    let source = args.source.open().await?;
+    let detail = source.run(args.run).await?;
+    let values = source.results(args.run).await?;
+    let files = files(&detail, &source);
+    source.close().await;
     if args.json {
-        let value = |value| Value { value, previous: previous.get(&value.series) };
-        let answered = Answered { detail: &detail, values: values.iter().map(value).collect(), artifacts: files };
+        let answered = Answered { detail: &detail, values: &values, artifacts: files };
         terminal::print_json(&answered).map_err(Failure::infrastructure)?;
     } else {
         let shown = if args.values { Shown::Everything } else { Shown::Judged };
-        print(&detail, &values, &previous, &files, shown);
+        print(&detail, &values, &files, shown);
     }
     Ok(Answer::Yes)
 }
 
-/// A run that must be there.
-pub async fn detail(store: &Store, run: RunId) -> Result<RunDetail, Failure> {
-    let detail = store.run_detail(run).await.map_err(Failure::infrastructure)?;
-    detail.ok_or_else(|| Failure::usage(anyhow::anyhow!("there is no run {run} (`benchd runs` lists them)")))
-}
-
-fn files(detail: &RunDetail, artifacts: &Artifacts) -> Vec<PassFiles> {
+fn files(detail: &RunDetail, source: &Source) -> Vec<PassFiles> {
     let mut files = Vec::new();
     for job in &detail.jobs {
         for attempt in job.attempts.iter().filter(|attempt| attempt.artifacts_removed_at.is_none()) {
             let key = AttemptKey { run: detail.run.id, job: job.job.id, attempt: attempt.number };
-            files.extend(attempt.passes.iter().map(|pass| PassFiles {
-                key,
-                pass: pass.number,
-                log: artifacts.log(key, pass.number),
-                results: artifacts.results_dir(key, pass.number),
+            files.extend(attempt.passes.iter().map(|pass| {
+                let (log, results) = source.places(key, pass.number);
+                PassFiles { key, pass: pass.number, log, results }
             }));
         }
     }
     files
 }
 
-fn print(
-    detail: &RunDetail,
-    values: &[SeriesValue],
-    previous: &BTreeMap<u64, Previous>,
-    files: &[PassFiles],
-    shown: Shown,
-) {
+/// Values with what their series had before, as the tables take them.
+pub fn split(values: &[ValueWithPrevious]) -> (Vec<SeriesValue>, BTreeMap<u64, Previous>) {
+    let previous = values.iter().filter_map(|v| Some((v.value.series, v.previous.clone()?))).collect();
+    (values.iter().map(|v| v.value.clone()).collect(), previous)
+}
+
+fn print(detail: &RunDetail, values: &[ValueWithPrevious], files: &[PassFiles], shown: Shown) {
     let run = &detail.run;
     terminal::print(format_args!("run {} of {} {} ({})", run.id, run.repository, run.sha, run.branch));
     terminal::print(format_args!("  {}, because of {}", run.state, run.trigger));
@@ -124,7 +107,8 @@ fn print(
         terminal::print(format_args!("\n{points}"));
     }
     if !values.is_empty() {
-        terminal::print(format_args!("\n{}", tables::values(values, previous, shown)));
+        let (values, previous) = split(values);
+        terminal::print(format_args!("\n{}", tables::values(&values, &previous, shown)));
     }
     if !(detail.outbox.is_empty() && files.is_empty()) {
         terminal::print(format_args!(""));
@@ -136,7 +120,7 @@ fn print(
     }
     for file in files {
         terminal::print(format_args!("job {}, attempt {}, pass {}:", file.key.job, file.key.attempt, file.pass));
-        terminal::print(format_args!("  log      {}", file.log.display()));
-        terminal::print(format_args!("  results  {}", file.results.display()));
+        terminal::print(format_args!("  log      {}", file.log));
+        terminal::print(format_args!("  results  {}", file.results));
     }
 }

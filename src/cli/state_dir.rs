@@ -33,6 +33,11 @@ impl StateDirArgs {
         }
     }
 
+    /// Whether a folder was named on the command line.
+    pub fn is_named(&self) -> bool {
+        self.state_dir.is_some()
+    }
+
     /// Opens the store there; one that does not exist is not made.
     ///
     /// # Errors

@@ -131,6 +131,16 @@ impl Store {
         Ok(Write(self.writer.begin_with("BEGIN IMMEDIATE").await.map_err(sql(doing))?))
     }
 
+    /// Copies the database as it is now to a file that is not there yet, while others read and write.
+    pub async fn copy_to(&self, path: &Path) -> Result<(), StoreError> {
+        sqlx::query("vacuum into ?1")
+            .bind(path.to_string_lossy().as_ref())
+            .execute(&self.readers)
+            .await
+            .map_err(sql(format!("copy the database to {}", path.display())))?;
+        Ok(())
+    }
+
     /// Closes all connections; the write-ahead log is folded into the database.
     pub async fn close(&self) {
         self.readers.close().await;
