@@ -8,6 +8,7 @@ use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa_axum::router::OpenApiRouter;
 
 use super::{AppState, VERSION};
+use crate::model::{BranchName, JobId, RepoName, RunId, RunPhase};
 
 /// Where the description is.
 pub const PATH: &str = "/openapi.json";
@@ -21,6 +22,8 @@ pub const PATH: &str = "/openapi.json";
                        with it (read < trigger < admin). Where reading is public, operations of scope read need none.",
         license(name = "Apache-2.0"),
     ),
+    // What only parameters name is not collected by itself.
+    components(schemas(RepoName, BranchName, RunId, JobId, RunPhase)),
     tags(
         (name = "runs", description = "Measuring one commit because of one trigger"),
         (name = "jobs", description = "What one runner does of a run for one target and model"),

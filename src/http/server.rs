@@ -24,7 +24,7 @@ const MAX_CONNECTIONS: usize = 1024;
 /// How long a client may take to send a request's headers, also between two requests of a connection.
 const HEADERS_WITHIN: Duration = Duration::from_secs(30);
 /// How long answers may take to finish after the stop.
-const STOP_WITHIN: Duration = Duration::from_secs(10);
+const STOP_WITHIN: Duration = Duration::from_secs(3);
 /// How long accepting rests after an error, which mostly means that file descriptors ran out.
 const REST_AFTER_ERROR: Duration = Duration::from_millis(200);
 
@@ -55,12 +55,14 @@ pub async fn serve(
     let router = router(state.clone());
     let graceful = Arc::new(GracefulShutdown::new());
     let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let cut = CancellationToken::new();
     let mut accepting = JoinSet::new();
     for listener in listeners {
         let accept = Accept {
             router: router.clone(),
             connections: connections.clone(),
             graceful: graceful.clone(),
+            cut: cut.clone(),
             shutdown: shutdown.clone(),
         };
         accepting.spawn(accept.all(listener));
@@ -73,6 +75,7 @@ pub async fn serve(
     if let Some(graceful) = Arc::into_inner(graceful)
         && tokio::time::timeout(STOP_WITHIN, graceful.shutdown()).await.is_err()
     {
+        cut.cancel();
         tracing::warn!("some answers had not finished {STOP_WITHIN:?} after the stop");
     }
     Ok(())
@@ -83,6 +86,7 @@ struct Accept {
     router: Router,
     connections: Arc<Semaphore>,
     graceful: Arc<GracefulShutdown>,
+    cut: CancellationToken,
     shutdown: CancellationToken,
 }
 
@@ -115,10 +119,14 @@ impl Accept {
         builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADERS_WITHIN);
         let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
         let connection = self.graceful.watch(connection);
+        let cut = self.cut.clone();
         tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                // The client went away or was too slow: its own affair.
-                tracing::debug!("a connection ended: {error}");
+            tokio::select! {
+                () = cut.cancelled() => {}
+                ended = connection => if let Err(error) = ended {
+                    // The client went away or was too slow: its own affair.
+                    tracing::debug!("a connection ended: {error}");
+                }
             }
             drop(permit);
         });

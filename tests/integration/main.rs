@@ -23,6 +23,7 @@ mod github;
 mod golden_device;
 mod golden_results;
 mod golden_setup;
+mod http;
 mod layering;
 mod object_store;
 mod registry;

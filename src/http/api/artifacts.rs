@@ -33,7 +33,7 @@ pub struct Artifact {
 
 /// The files of an attempt, by path.
 #[utoipa::path(
-    get, path = "/api/v1/jobs/{job}/attempts/{attempt}/artifacts", tag = "jobs",
+    get, path = "/api/v1/jobs/{job}/attempts/{attempt}/artifacts", tag = "jobs", operation_id = "list_artifacts",
     params(("job" = JobId, Path,), ("attempt" = u32, Path, description = "From 1")),
     security((), ("token" = ["read"])),
     responses(
@@ -54,7 +54,7 @@ pub async fn list(
 
 /// One file of an attempt; `Range` is understood.
 #[utoipa::path(
-    get, path = "/api/v1/jobs/{job}/attempts/{attempt}/artifacts/{*path}", tag = "jobs",
+    get, path = "/api/v1/jobs/{job}/attempts/{attempt}/artifacts/{*path}", tag = "jobs", operation_id = "download_artifact",
     params(
         ("job" = JobId, Path,), ("attempt" = u32, Path, description = "From 1"),
         ("path" = String, Path, description = "As listed"),

@@ -11,7 +11,7 @@ use crate::store::{JobDetail, JobRow, SeriesValue};
 
 /// One job with its attempts, passes and points.
 #[utoipa::path(
-    get, path = "/api/v1/jobs/{job}", tag = "jobs", params(("job" = JobId, Path,)),
+    get, path = "/api/v1/jobs/{job}", tag = "jobs", operation_id = "show_job", params(("job" = JobId, Path,)),
     security((), ("token" = ["read"])),
     responses(
         (status = 200, body = JobDetail),
@@ -27,7 +27,7 @@ pub async fn show(State(state): State<AppState>, Path(job): Path<JobId>) -> Resu
 
 /// All that a job's last attempt measured.
 #[utoipa::path(
-    get, path = "/api/v1/jobs/{job}/results", tag = "jobs", params(("job" = JobId, Path,)),
+    get, path = "/api/v1/jobs/{job}/results", tag = "jobs", operation_id = "job_results", params(("job" = JobId, Path,)),
     security((), ("token" = ["read"])),
     responses(
         (status = 200, body = [SeriesValue]),

@@ -64,7 +64,7 @@ pub struct FollowQuery {
 
 /// The log of a pass as it is now; `Range` is understood.
 #[utoipa::path(
-    get, path = "/api/v1/jobs/{job}/log", tag = "jobs", params(("job" = JobId, Path,), PassQuery),
+    get, path = "/api/v1/jobs/{job}/log", tag = "jobs", operation_id = "job_log", params(("job" = JobId, Path,), PassQuery),
     security((), ("token" = ["read"])),
     responses(
         (status = 200, body = String, content_type = "text/plain"),
@@ -93,7 +93,7 @@ pub async fn file(
 /// The log of a pass as it grows: what is there, then what comes, until the pass ends. Broken off, it is taken up again
 /// with `offset`; `Benchd-Attempt` and `Benchd-Pass` tell whose log it is.
 #[utoipa::path(
-    get, path = "/api/v1/jobs/{job}/log/follow", tag = "jobs", params(("job" = JobId, Path,), FollowQuery),
+    get, path = "/api/v1/jobs/{job}/log/follow", tag = "jobs", operation_id = "follow_job_log", params(("job" = JobId, Path,), FollowQuery),
     security((), ("token" = ["read"])),
     responses(
         (status = 200, body = String, content_type = "text/plain"),

@@ -49,7 +49,7 @@ pub struct ValueWithPrevious {
 
 /// Runs, newest first.
 #[utoipa::path(
-    get, path = "/api/v1/runs", tag = "runs", params(ListQuery), security((), ("token" = ["read"])),
+    get, path = "/api/v1/runs", tag = "runs", operation_id = "list_runs", params(ListQuery), security((), ("token" = ["read"])),
     responses(
         (status = 200, body = [RunSummary], headers(("Link" = String, description = "`rel=\"next\"`: the next page"))),
         (status = 400, body = Problem, content_type = "application/problem+json"),
@@ -100,7 +100,7 @@ fn next_page(query: &ListQuery, limit: u32, last: RunId) -> String {
 
 /// One run with its jobs, attempts, passes, points and what it owes.
 #[utoipa::path(
-    get, path = "/api/v1/runs/{run}", tag = "runs", params(("run" = RunId, Path,)),
+    get, path = "/api/v1/runs/{run}", tag = "runs", operation_id = "show_run", params(("run" = RunId, Path,)),
     security((), ("token" = ["read"])),
     responses(
         (status = 200, body = RunDetail),
@@ -114,7 +114,7 @@ pub async fn show(State(state): State<AppState>, Path(run): Path<RunId>) -> Resu
 
 /// All that a run measured, each value with what its series had before.
 #[utoipa::path(
-    get, path = "/api/v1/runs/{run}/results", tag = "runs", params(("run" = RunId, Path,)),
+    get, path = "/api/v1/runs/{run}/results", tag = "runs", operation_id = "run_results", params(("run" = RunId, Path,)),
     security((), ("token" = ["read"])),
     responses(
         (status = 200, body = [ValueWithPrevious]),
@@ -135,7 +135,7 @@ pub async fn results(
 /// Stops a run: its waiting jobs end at once, its running ones when their runner hears of it. A run that has ended
 /// stays as it is.
 #[utoipa::path(
-    post, path = "/api/v1/runs/{run}/cancel", tag = "runs", params(("run" = RunId, Path,)),
+    post, path = "/api/v1/runs/{run}/cancel", tag = "runs", operation_id = "cancel_run", params(("run" = RunId, Path,)),
     security(("token" = ["trigger"])),
     responses(
         (status = 200, body = RunRow, description = "The run as it is now"),
