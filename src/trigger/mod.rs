@@ -1,5 +1,7 @@
 //! Why commits are measured: every trigger ends in one request, planned and submitted here.
 
+pub mod context;
 pub mod request;
 
+pub use context::{Context, UnknownRepository};
 pub use request::{Planned, Request, RequestError};
