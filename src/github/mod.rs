@@ -2,6 +2,7 @@
 //! or a rate limit is never taken for "not there".
 
 mod error;
+mod history;
 
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 pub use error::{GitHubError, RetryAfter};
+pub use history::{End, History, PullRequestFacts};
 
 use crate::model::{CommitSha, RepoName};
 
@@ -71,6 +73,16 @@ struct WireParent {
     sha: CommitSha,
 }
 
+impl From<WireCommit> for CommitFacts {
+    fn from(commit: WireCommit) -> Self {
+        Self {
+            sha: commit.sha,
+            committed_at: commit.commit.committer.date,
+            parents: commit.parents.into_iter().map(|parent| parent.sha).collect(),
+        }
+    }
+}
+
 impl GitHub {
     /// A client for the API at `api_url` (`https://api.github.com`, or `https://HOST/api/v3` of an Enterprise server),
     /// anonymous without a token.
@@ -99,11 +111,7 @@ impl GitHub {
     pub async fn commit(&self, repo: &RepoName, reference: &str) -> Result<Option<CommitFacts>, GitHubError> {
         let route = format!("/repos/{repo}/commits/{}", path_segment(reference));
         let found: Option<WireCommit> = self.read(&route).await?;
-        Ok(found.map(|commit| CommitFacts {
-            sha: commit.sha,
-            committed_at: commit.commit.committer.date,
-            parents: commit.parents.into_iter().map(|parent| parent.sha).collect(),
-        }))
+        Ok(found.map(CommitFacts::from))
     }
 
     /// What the token may do, from the headers of the (free) rate-limit request.

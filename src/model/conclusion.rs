@@ -218,7 +218,9 @@ impl FailureKind {
             Self::StartFailed => "Look at the engine's message; a GPU host needs its container runtime installed.",
             Self::DeviceBusy => "See which process holds the device, or let benchd use other devices.",
             Self::DiskFull => "Free disk space, or lower the retention of images and artifacts.",
-            Self::DiskLimit => "See what the suite writes; raise `disk` in the limits of untrusted code if it is right.",
+            Self::DiskLimit => {
+                "See what the suite writes; raise `disk` in the limits of untrusted code if it is right."
+            }
             Self::OutOfMemory => "Raise the memory limit, or measure this model on a larger host.",
             Self::SuiteMissing => "Check the suite's command and working folder against the image.",
             Self::SuiteExit { .. } | Self::ServerDied => "Read the end of the log: the commit itself may be broken.",

@@ -9,10 +9,13 @@ mod detail;
 mod error;
 mod images;
 mod jobs;
+mod measured;
 mod measurements;
 mod outbox;
 mod passes;
+mod requests;
 mod runs;
+mod ticks;
 
 use std::path::Path;
 use std::time::Duration;
@@ -33,10 +36,13 @@ pub use detail::{AttemptDetail, JobDetail, PassDetail, PointDetail, RunDetail};
 pub use error::StoreError;
 pub use images::PulledImage;
 pub use jobs::{Claim, ClaimOffer, ClaimedJob, Heartbeat, JobRow, JobStart, NewJob};
+pub use measured::KnownJob;
 pub use measurements::{Previous, SeriesMeasurement, SeriesValue};
 pub use outbox::{OutboxRow, Owed, OwedKind, OwedState, UnknownOwed};
 pub use passes::{PassEnd, PassStart, PointOutcome};
-pub use runs::{NewRun, RunFilter, RunRow, RunSummary};
+pub use requests::KeyedRequest;
+pub use runs::{LeftOut, NewRun, RunFilter, RunRow, RunSummary, RunTerms, Scope, UnknownScope};
+pub use ticks::{Recorded, TickKey, TickRow, TickState};
 
 /// Name of the database file in the state directory.
 pub const DATABASE_FILE: &str = "benchd.db";
@@ -156,7 +162,10 @@ impl Write {
 
 /// All migrations, oldest first. A released one is never edited: a change of tables is a new file.
 fn migrations() -> Migrator {
-    let all = [(1, "initial", include_str!("migrations/0001_initial.sql"))];
+    let all = [
+        (1, "initial", include_str!("migrations/0001_initial.sql")),
+        (3, "triggers", include_str!("migrations/0003_triggers.sql")),
+    ];
     let migration = |(version, name, text): (i64, &'static str, &'static str)| {
         Migration::new(version, name.into(), MigrationType::Simple, text.into_sql_str(), false)
     };

@@ -1,6 +1,7 @@
 //! Why commits are measured: every trigger ends in one request, planned and submitted here.
 
 pub mod context;
+pub mod policy;
 pub mod request;
 
 pub use context::{Context, UnknownRepository};

@@ -1,18 +1,20 @@
 //! From "measure this commit because of that" to a run's plan: the benchmarks as they are now, the jobs they make on
 //! this host, and what the outside will be owed.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Utc};
 
+use super::policy::{Budget, Fitted, fit};
 use crate::config::{
     BenchmarksSource, ExpectedPoints, PublishTarget, RemoteService, RepositoryConfig, SuiteConfig, TriggerName,
 };
-use crate::model::{BranchName, CommitSha, ExpectedPoint, Target, Trigger, Variant};
+use crate::model::{BranchName, CommitSha, ExpectedPoint, SuiteKind, Target, Trigger, Variant};
 use crate::queue::RunPlan;
 use crate::queue::planner::{Host, Needs, Plan, PlannedJob, Selection, plan};
 use crate::queue::spec::{ImageOrder, JobSpec, Trust};
-use crate::store::{Commit, JobStart, NewJob, Owed, OwedKind};
+use crate::store::{Commit, JobStart, NewJob, Owed, OwedKind, RunTerms, Scope};
 use crate::suite::{Problem, Source, SourceError};
 
 /// How often a job is tried when the infrastructure fails it, unless the caller says otherwise.
@@ -53,6 +55,16 @@ pub struct Request<'a> {
     pub image_until: Option<DateTime<Utc>>,
     /// How often a job is tried when the infrastructure fails it.
     pub max_attempts: u32,
+    /// How often the same benchmarks are measured, in a job each; only the first is published.
+    pub repeats: u32,
+    /// How much time it may take, and which benchmarks come first.
+    pub budget: Budget,
+    /// Variables for the suite besides the configured ones; they win.
+    pub env: BTreeMap<String, String>,
+    /// The commit it is to be held against, where somebody named one.
+    pub baseline: Option<CommitSha>,
+    /// Who asked, where known.
+    pub asked_by: Option<String>,
 }
 
 /// Whether results leave the store.
@@ -96,20 +108,55 @@ pub enum RequestError {
     Job(#[from] serde_json::Error),
 }
 
-impl Request<'_> {
+impl<'a> Request<'a> {
+    /// A request for everything, published as configured, without a budget, that fails where there is no image.
+    pub fn new(
+        repository: &'a RepositoryConfig,
+        branch: BranchName,
+        sha: CommitSha,
+        committed_at: DateTime<Utc>,
+        trigger: Trigger,
+        target: Target,
+    ) -> Self {
+        Self {
+            repository,
+            branch,
+            local_branch: None,
+            sha,
+            committed_at,
+            position: None,
+            trigger,
+            trust: Trust::Trusted,
+            image: None,
+            checkout: None,
+            selection: Selection::default(),
+            target,
+            remote: None,
+            publish: Publish::Configured,
+            image_until: None,
+            max_attempts: DEFAULT_ATTEMPTS,
+            repeats: 1,
+            budget: Budget::default(),
+            env: BTreeMap::new(),
+            baseline: None,
+            asked_by: None,
+        }
+    }
+
     /// Reads the benchmarks and makes the plan; nothing is stored yet. Benchmark repositories are cached in `cache`.
     ///
     /// # Errors
     /// When the benchmarks cannot be read or no image is configured for the platform.
     pub async fn plan(&self, cache: &Path) -> Result<Planned, RequestError> {
-        let (jobs, plan, problems) = match (&self.repository.suite.configuration, &self.repository.suite.expected) {
-            (Some(_), ExpectedPoints::Benchmarks) => self.plan_benchmarks(cache).await?,
-            (Some(_) | None, expected) => (vec![self.command_job(expected)], None, Vec::new()),
-        };
-        let (owed, kept_back) = self.owed()?;
+        let (jobs, plan, problems) = self.planned_jobs(cache).await?;
+        let Fitted { jobs, left_out } = fit(jobs, &self.budget);
+        let scope = self.scope();
+        let (owed, kept_back) = self.owed(scope)?;
         let mut new_jobs = Vec::with_capacity(jobs.len());
         for job in jobs {
-            new_jobs.push(self.new_job(job)?);
+            for repeat in 1..=self.repeats.max(1) {
+                new_jobs.push(self.new_job(job.clone(), repeat)?);
+            }
         }
         let commit = Commit {
             repository: self.repository.name.clone(),
@@ -123,9 +170,24 @@ impl Request<'_> {
             position: self.position,
             trigger: self.trigger.clone(),
             owed,
+            terms: RunTerms { scope, left_out, baseline: self.baseline.clone(), asked_by: self.asked_by.clone() },
             jobs: new_jobs,
         };
         Ok(Planned { run, plan, problems, kept_back })
+    }
+
+    /// What would be measured, budget aside: which targets and models there are to pick commits for.
+    ///
+    /// # Errors
+    /// When the benchmarks cannot be read.
+    pub async fn planned_jobs(
+        &self,
+        cache: &Path,
+    ) -> Result<(Vec<PlannedJob>, Option<Plan>, Vec<Problem>), RequestError> {
+        Ok(match (&self.repository.suite.configuration, &self.repository.suite.expected) {
+            (Some(_), ExpectedPoints::Benchmarks) => self.plan_benchmarks(cache).await?,
+            (Some(_) | None, expected) => (vec![self.command_job(expected)], None, Vec::new()),
+        })
     }
 
     async fn plan_benchmarks(
@@ -169,8 +231,10 @@ impl Request<'_> {
         }
     }
 
-    fn new_job(&self, planned: PlannedJob) -> Result<NewJob, RequestError> {
+    fn new_job(&self, planned: PlannedJob, repeat: u32) -> Result<NewJob, RequestError> {
         let platform = self.target.platform;
+        let mut suite = SuiteConfig::clone(&self.repository.suite);
+        suite.env.extend(self.env.clone());
         let image = match (&self.image, self.repository.image_source(platform)) {
             (Some(reference), _) => ImageOrder::Reference(reference.clone()),
             (None, Some(source)) => ImageOrder::Source(source.clone()),
@@ -187,9 +251,10 @@ impl Request<'_> {
             trust: self.trust,
             image,
             checkout: self.checkout.clone(),
-            suite: SuiteConfig::clone(&self.repository.suite),
+            suite,
             benchmark_name: self.repository.publish.benchmark_name.clone(),
             planned,
+            repeat,
         };
         Ok(NewJob {
             target,
@@ -204,19 +269,34 @@ impl Request<'_> {
         })
     }
 
+    /// Whether suites or variants are fewer than configured for the trigger.
+    fn scope(&self) -> Scope {
+        let configured = trigger_name(&self.trigger).map(|name| self.repository.selection.of(name));
+        let (suites, variants) =
+            configured.map_or((&[][..], &[][..]), |of| (of.suites.as_slice(), of.variants.as_slice()));
+        if covers(&self.selection.suites, suites, &SuiteKind::ALL)
+            && covers(&self.selection.variants, variants, &Variant::ALL)
+        {
+            Scope::Full
+        } else {
+            Scope::Part
+        }
+    }
+
     /// What every job that gives results owes, and why it owes less than configured.
-    fn owed(&self) -> Result<(Vec<Owed>, Option<String>), RequestError> {
+    fn owed(&self, scope: Scope) -> Result<(Vec<Owed>, Option<String>), RequestError> {
         let configured = &self.repository.publish;
         if configured.to.is_empty() {
             return Ok((Vec::new(), None));
         }
-        let partial = !self.selection.suites.is_empty() || !self.selection.variants.is_empty();
         let kept_back = match (self.publish, self.remote) {
             (Publish::Never, _) => Some("publishing was not wanted".to_owned()),
             (Publish::Configured | Publish::Asked, Some(remote)) if remote.commit.as_ref() != Some(&self.sha) => {
                 Some("a remote service was measured, which is not stated to run this commit".to_owned())
             }
-            (Publish::Configured, _) if partial => Some("only a part of the suite was selected".to_owned()),
+            (Publish::Configured, _) if scope == Scope::Part => {
+                Some("only a part of the suite was selected".to_owned())
+            }
             (Publish::Configured, _) if !trigger_name(&self.trigger).is_some_and(|t| configured.from.contains(&t)) => {
                 Some(format!("runs of the trigger `{}` are not published", self.trigger.kind()))
             }
@@ -231,6 +311,12 @@ impl Request<'_> {
         });
         Ok((owed.collect::<Result<_, serde_json::Error>>()?, None))
     }
+}
+
+/// Whether a list of wanted things holds all that is configured; an empty list means `all` of them.
+fn covers<T: PartialEq>(wanted: &[T], configured: &[T], all: &[T]) -> bool {
+    let configured = if configured.is_empty() { all } else { configured };
+    wanted.is_empty() || configured.iter().all(|one| wanted.contains(one))
 }
 
 /// What a target is called in the outbox.

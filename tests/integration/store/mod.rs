@@ -16,7 +16,7 @@ use benchd::queue::{
     AttemptEnd, ClaimOffer, ClaimedJob, Outcome, Pace, PassEnd, PassStart, PointOutcome, Queue, RunPlan,
     SeriesMeasurement, Submitted,
 };
-use benchd::store::{Commit, JobStart, NewJob, Owed, OwedKind, Store};
+use benchd::store::{Commit, JobStart, NewJob, Owed, OwedKind, RunTerms, Store};
 use chrono::{DateTime, TimeZone, Utc};
 
 const SHA: &str = "9816774803221e23e6f26178546c65c2466e2c90";
@@ -73,6 +73,7 @@ fn plan(sha: &str, jobs: usize) -> RunPlan {
         position: None,
         trigger: Trigger::Manual,
         owed: Vec::new(),
+        terms: RunTerms::default(),
         jobs: (0..jobs).map(|n| new_job(&format!("org/model-{n}"))).collect(),
     }
 }
