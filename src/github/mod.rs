@@ -19,6 +19,7 @@ use serde::de::DeserializeOwned;
 pub use error::{GitHubError, RetryAfter};
 pub use history::{End, History, PullRequestFacts};
 
+use crate::config::GithubConfig;
 use crate::model::{CommitSha, RepoName};
 
 /// How long one request may take, connection and answer together.
@@ -84,6 +85,15 @@ impl From<WireCommit> for CommitFacts {
 }
 
 impl GitHub {
+    /// A client as configured: with the configured token, else anonymous.
+    ///
+    /// # Errors
+    /// When the token cannot be read.
+    pub fn configured(config: &GithubConfig) -> Result<Self, GitHubError> {
+        let token = config.token().map(|source| source.read()).transpose()?;
+        Self::connect(config.api_url.as_str(), token)
+    }
+
     /// A client for the API at `api_url` (`https://api.github.com`, or `https://HOST/api/v3` of an Enterprise server),
     /// anonymous without a token.
     ///
@@ -150,7 +160,7 @@ impl GitHub {
             let response: Response<_> = self.client.execute(request).await.map_err(transport)?;
             let (parts, body) = response.into_parts();
             let body = body.collect().await.map_err(transport)?.to_bytes().to_vec();
-            Ok((parts, body))
+            Ok::<_, GitHubError>((parts, body))
         });
         let (parts, body) = answer
             .await

@@ -17,7 +17,7 @@ pub use conclusion::{Conclusion, FailureKind};
 pub use fault::Fault;
 pub use ids::{IdsExhausted, InvalidId, InvalidRunnerName, JobId, RunId, RunnerName, next_id};
 pub use metric::{Better, MetricClass, MetricKind, UnknownMetricWord, metric_kind};
-pub use platform::{DeviceType, InvalidDeviceType, Platform, Target, UnknownPlatform, model_key};
+pub use platform::{DeviceType, InvalidDeviceType, InvalidTarget, Platform, Target, UnknownPlatform, model_key};
 pub use point::{ExpectedPoint, Measurement, PointState, UnknownPointState};
 pub use state::{JobPhase, JobState, RunPhase, RunState, UnknownPhase};
 pub use suite::{SuiteKind, UnknownSuite, UnknownVariant, Variant};

@@ -173,7 +173,7 @@ mod tests {
 
     fn job(model: &str, count: u32, benchmarks: &[(&str, Variant, u32)]) -> PlannedJob {
         let points = benchmarks.iter().flat_map(|(name, variant, points)| {
-            (0..*points).map(|n| ExpectedPoint {
+            (0..*points).map(move |n| ExpectedPoint {
                 suite: "serving".to_owned(),
                 benchmark: (*name).to_owned(),
                 variant: *variant,

@@ -78,6 +78,17 @@ pub enum Publish {
     Never,
 }
 
+/// What a selection comes to on one host.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// One for each model and device count.
+    pub jobs: Vec<PlannedJob>,
+    /// What was skipped and why, and which models are unknown; `None` for suites without benchmark files.
+    pub plan: Option<Plan>,
+    /// Faults of the benchmark files, which hide only the entries they are in.
+    pub problems: Vec<Problem>,
+}
+
 /// What a request comes to.
 #[derive(Clone, Debug)]
 pub struct Planned {
@@ -148,7 +159,8 @@ impl<'a> Request<'a> {
     /// # Errors
     /// When the benchmarks cannot be read or no image is configured for the platform.
     pub async fn plan(&self, cache: &Path) -> Result<Planned, RequestError> {
-        let (jobs, plan, problems) = self.planned_jobs(cache).await?;
+        let wanted = planned_jobs(self.repository, &self.selection, &self.target, cache).await?;
+        let Wanted { jobs, plan, problems } = wanted;
         let Fitted { jobs, left_out } = fit(jobs, &self.budget);
         let scope = self.scope();
         let (owed, kept_back) = self.owed(scope)?;
@@ -174,61 +186,6 @@ impl<'a> Request<'a> {
             jobs: new_jobs,
         };
         Ok(Planned { run, plan, problems, kept_back })
-    }
-
-    /// What would be measured, budget aside: which targets and models there are to pick commits for.
-    ///
-    /// # Errors
-    /// When the benchmarks cannot be read.
-    pub async fn planned_jobs(
-        &self,
-        cache: &Path,
-    ) -> Result<(Vec<PlannedJob>, Option<Plan>, Vec<Problem>), RequestError> {
-        Ok(match (&self.repository.suite.configuration, &self.repository.suite.expected) {
-            (Some(_), ExpectedPoints::Benchmarks) => self.plan_benchmarks(cache).await?,
-            (Some(_) | None, expected) => (vec![self.command_job(expected)], None, Vec::new()),
-        })
-    }
-
-    async fn plan_benchmarks(
-        &self,
-        cache: &Path,
-    ) -> Result<(Vec<PlannedJob>, Option<Plan>, Vec<Problem>), RequestError> {
-        let source = match self.repository.benchmarks.clone() {
-            BenchmarksSource::Folder(path) => Source::Directory(path),
-            BenchmarksSource::Git { url, reference, path } => Source::Git { url, reference, path },
-        };
-        let set = source.read(self.target.platform, cache).await?;
-        let host = Host { device_type: Some(self.target.device_type.clone()), devices: Some(self.target.count) };
-        let plan = plan(&set, &self.selection, &host);
-        Ok((plan.jobs.clone(), Some(plan), set.problems))
-    }
-
-    /// The one job of a suite that has no benchmark files: its command is run once, with all devices.
-    fn command_job(&self, expected: &ExpectedPoints) -> PlannedJob {
-        let names = match expected {
-            ExpectedPoints::Named(names) => names.as_slice(),
-            ExpectedPoints::Any | ExpectedPoints::Benchmarks => &[],
-        };
-        let point = |name: &String| ExpectedPoint {
-            suite: "command".to_owned(),
-            benchmark: name.clone(),
-            variant: Variant::Base,
-            point: name.clone(),
-            eager: false,
-        };
-        let model = self.repository.name.as_str().to_lowercase();
-        PlannedJob {
-            target: Needs {
-                platform: self.target.platform,
-                device_type: Some(self.target.device_type.clone()),
-                count: self.target.count,
-            },
-            model_name: model.clone(),
-            model,
-            points: names.iter().map(point).collect(),
-            suite_files: Vec::new(),
-        }
     }
 
     fn new_job(&self, planned: PlannedJob, repeat: u32) -> Result<NewJob, RequestError> {
@@ -310,6 +267,57 @@ impl<'a> Request<'a> {
             Ok(Owed { kind: OwedKind::Upload, subject: subject_of(target), payload })
         });
         Ok((owed.collect::<Result<_, serde_json::Error>>()?, None))
+    }
+}
+
+/// What would be measured on `target`, budget aside: the targets and models that there are to pick commits for.
+///
+/// # Errors
+/// When the benchmarks cannot be read.
+pub async fn planned_jobs(
+    repository: &RepositoryConfig,
+    selection: &Selection,
+    target: &Target,
+    cache: &Path,
+) -> Result<Wanted, RequestError> {
+    let expected = match (&repository.suite.configuration, &repository.suite.expected) {
+        (Some(_), ExpectedPoints::Benchmarks) => None,
+        (Some(_) | None, expected) => Some(expected),
+    };
+    if let Some(expected) = expected {
+        let jobs = vec![command_job(repository, expected, target)];
+        return Ok(Wanted { jobs, plan: None, problems: Vec::new() });
+    }
+    let source = match repository.benchmarks.clone() {
+        BenchmarksSource::Folder(path) => Source::Directory(path),
+        BenchmarksSource::Git { url, reference, path } => Source::Git { url, reference, path },
+    };
+    let set = source.read(target.platform, cache).await?;
+    let host = Host { device_type: Some(target.device_type.clone()), devices: Some(target.count) };
+    let plan = plan(&set, selection, &host);
+    Ok(Wanted { jobs: plan.jobs.clone(), plan: Some(plan), problems: set.problems })
+}
+
+/// The one job of a suite that has no benchmark files: its command is run once, with all devices.
+fn command_job(repository: &RepositoryConfig, expected: &ExpectedPoints, target: &Target) -> PlannedJob {
+    let names = match expected {
+        ExpectedPoints::Named(names) => names.as_slice(),
+        ExpectedPoints::Any | ExpectedPoints::Benchmarks => &[],
+    };
+    let point = |name: &String| ExpectedPoint {
+        suite: "command".to_owned(),
+        benchmark: name.clone(),
+        variant: Variant::Base,
+        point: name.clone(),
+        eager: false,
+    };
+    let model = repository.name.as_str().to_lowercase();
+    PlannedJob {
+        target: Needs { platform: target.platform, device_type: Some(target.device_type.clone()), count: target.count },
+        model_name: model.clone(),
+        model,
+        points: names.iter().map(point).collect(),
+        suite_files: Vec::new(),
     }
 }
 
