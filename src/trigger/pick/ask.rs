@@ -15,7 +15,7 @@ use crate::results::record::object_key;
 use crate::store::{Store, StoreError};
 use crate::trigger::source::{Branch, CommitSource, HistoryError};
 
-/// The most questions that are open at once. The first is asked alone: most often the newest commit is the one.
+/// The most questions that are open at once.
 const MOST_AHEAD: usize = 8;
 
 /// How patient buckets are asked: a tick is repeated anyway, and a person waits.
@@ -128,13 +128,11 @@ impl<'a> Picker<'a> {
             facts
         };
         let mut facts: Vec<_> = self.shas.iter().map(of).collect();
-        let mut ahead = 1;
         let decision = loop {
-            match decide(&facts, self.repository.triggers.pick.unknown, ahead) {
+            match decide(&facts, self.repository.triggers.pick.unknown, MOST_AHEAD) {
                 Step::Answer(decision) => break decision,
                 Step::Ask(questions) => self.ask(&mut facts, questions, target, model).await,
             }
-            ahead = (ahead * 2).min(MOST_AHEAD);
         };
         let (outcome, passed_over) = decision.name(&self.branch.commits);
         Ok(Pick { target: target.clone(), model: model.to_owned(), outcome, passed_over })

@@ -226,16 +226,16 @@ impl Facts {
     }
 }
 
-/// What follows from the facts of a branch's commits, newest first. At most `ahead` questions are asked at once: more
-/// are answered sooner, fewer are wasted when a newer commit turns out to be the one.
-pub fn decide(facts: &[Facts], unknown: UnknownPolicy, ahead: usize) -> Step {
+/// What follows from the facts of a branch's commits, newest first. As many questions are asked at once as commits were
+/// passed over so far, `most_ahead` at most: most often the newest commit is the one, and then no question is wasted.
+pub fn decide(facts: &[Facts], unknown: UnknownPolicy, most_ahead: usize) -> Step {
     let mut passed = Vec::new();
     let mut questions = Vec::new();
     for (index, commit) in facts.iter().enumerate() {
         let outcome = match (commit.verdict(), unknown) {
             (Verdict::Ask(question), _) => {
                 questions.push((index, question));
-                if questions.len() >= ahead.max(1) {
+                if questions.len() >= passed.len().min(most_ahead).max(1) {
                     break;
                 }
                 continue;

@@ -44,11 +44,16 @@ fn nothing_is_asked_that_cannot_matter() {
         Step::Answer(decision) => panic!("answers {decision:?}"),
     };
     let new = || Facts::new(Standing::Unmeasured);
-    assert_eq!(ask(&[new(), new()], 1), [(0, Question::Image)]);
-    assert_eq!(ask(&[facts(present(), Fact::Unasked), new()], 1), [(0, Question::Object)]);
-    assert_eq!(ask(&[new(), new(), facts(present(), Fact::Known(None)), new()], 8).len(), 2, "not behind a free one");
-    let measured = Facts::new(Standing::Measured { run: run(1) });
-    assert_eq!(ask(&[measured, new()], 8), [(1, Question::Image)], "the store's knowledge costs no request");
+    assert_eq!(ask(&[new(), new()], 8), [(0, Question::Image)]);
+    assert_eq!(ask(&[facts(present(), Fact::Unasked), new()], 8), [(0, Question::Object)]);
+    let measured = || Facts::new(Standing::Measured { run: run(1) });
+    assert_eq!(ask(&[measured(), new()], 8), [(1, Question::Image)], "the store's knowledge costs no request");
+    let long = |count: usize| (0..count).map(|_| measured()).chain((0..20).map(|_| new())).collect::<Vec<_>>();
+    assert_eq!((ask(&long(5), 8).len(), ask(&long(50), 8).len()), (5, 8), "a long way is gone in strides");
+    let free = facts(present(), Fact::Known(None));
+    let mut near = long(5);
+    near.insert(6, free);
+    assert_eq!(ask(&near, 8).len(), 1, "not behind a free one");
 }
 
 #[test]
