@@ -42,7 +42,7 @@ pub use outbox::{OutboxRow, Owed, OwedKind, OwedState, UnknownOwed};
 pub use passes::{PassEnd, PassStart, PointOutcome};
 pub use requests::KeyedRequest;
 pub use runs::{LeftOut, NewRun, RunFilter, RunRow, RunSummary, RunTerms, Scope, UnknownScope};
-pub use ticks::{Recorded, TickKey, TickRow, TickState};
+pub use ticks::{Recorded, ScheduleRow, TickKey, TickRow, TickState};
 
 /// Name of the database file in the state directory.
 pub const DATABASE_FILE: &str = "benchd.db";

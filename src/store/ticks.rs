@@ -20,6 +20,15 @@ pub struct TickKey {
     pub due_at: DateTime<Utc>,
 }
 
+/// A schedule that is followed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ScheduleRow {
+    /// Since when.
+    pub since: DateTime<Utc>,
+    /// Its last tick that was written down.
+    pub last_tick_at: Option<DateTime<Utc>>,
+}
+
 /// A tick as it stands.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct TickRow {
@@ -85,23 +94,21 @@ impl TickRow {
 }
 
 impl Write {
-    /// Begins to follow a schedule at `now`, unless it is followed already; answers since when it is.
+    /// Begins to follow a schedule at `now`, unless it is followed already.
     pub async fn follow_schedule(
         &mut self,
         repository: &RepoName,
         schedule: &str,
         now: DateTime<Utc>,
-    ) -> Result<DateTime<Utc>, StoreError> {
-        let statement = "insert into schedules (repository, schedule, since) values (?1, ?2, ?3)
-             on conflict do update set since = since returning since";
-        let row = sqlx::query(statement)
+    ) -> Result<(), StoreError> {
+        sqlx::query("insert into schedules (repository, schedule, since) values (?1, ?2, ?3) on conflict do nothing")
             .bind(repository.as_str())
             .bind(schedule)
             .bind(now.timestamp_millis())
-            .fetch_one(&mut *self.0)
+            .execute(&mut *self.0)
             .await
             .map_err(sql(format!("follow the schedule `{schedule}`")))?;
-        Columns { table: "schedules", row: &row }.instant("since")
+        Ok(())
     }
 
     /// Writes down that a tick is due, once; older ones of the same schedule that still wait are overtaken by it.
@@ -188,6 +195,29 @@ impl Write {
 }
 
 impl Store {
+    /// How a schedule stands at `now`; `None` when it was never followed.
+    pub async fn schedule(
+        &self,
+        repository: &RepoName,
+        schedule: &str,
+        now: DateTime<Utc>,
+    ) -> Result<Option<ScheduleRow>, StoreError> {
+        let statement = "select since, (select max(due_at) from ticks where ticks.repository = schedules.repository
+                     and ticks.schedule = schedules.schedule and due_at <= ?3) as last_tick_at
+             from schedules where repository = ?1 and schedule = ?2";
+        let row = sqlx::query(statement)
+            .bind(repository.as_str())
+            .bind(schedule)
+            .bind(now.timestamp_millis())
+            .fetch_optional(&self.readers)
+            .await
+            .map_err(sql(format!("read the schedule `{schedule}`")))?;
+        let Some(row) = row else { return Ok(None) };
+        let columns = Columns { table: "schedules", row: &row };
+        let last_tick_at = columns.maybe_instant("last_tick_at")?;
+        Ok(Some(ScheduleRow { since: columns.instant("since")?, last_tick_at }))
+    }
+
     /// The ticks that wait to be answered at `now`, oldest first.
     pub async fn due_ticks(&self, now: DateTime<Utc>) -> Result<Vec<TickRow>, StoreError> {
         let rows = sqlx::query("select * from ticks where state = 'due' and next_at <= ?1 order by due_at")

@@ -14,6 +14,7 @@ use crate::registry::{Finding, Registry};
 use crate::results::record::object_key;
 use crate::store::{Store, StoreError};
 use crate::trigger::source::{Branch, CommitSource, HistoryError};
+use crate::trigger::told;
 
 /// The most questions that are open at once.
 const MOST_AHEAD: usize = 8;
@@ -191,21 +192,6 @@ impl<'a> Picker<'a> {
 enum Answer {
     Image(Fact<Image>),
     Object(Fact<Option<String>>),
-}
-
-/// An error with its causes in one line.
-fn told(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
-        }
-        next = cause.source();
-    }
-    text
 }
 
 /// The buckets whose objects count, and where results are looked for, for people.
