@@ -7,15 +7,29 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use crate::model::{CommitSha, InvalidSha};
+use crate::model::{BranchName, CommitSha, InvalidSha};
 
 /// How long a question to a local repository may take.
 pub const LOCAL_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What stands for the message of a command that failed without one.
+const NO_MESSAGE: &str = "no message";
 
 /// A repository on disk.
 #[derive(Clone, Debug)]
 pub struct Checkout {
     dir: PathBuf,
+}
+
+/// A commit as the history tells it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoggedCommit {
+    /// Its id.
+    pub sha: CommitSha,
+    /// The committer's date.
+    pub committed_at: DateTime<Utc>,
+    /// The commit before it on its branch; `None` for the first.
+    pub first_parent: Option<CommitSha>,
 }
 
 /// Why `git` gave no answer.
@@ -96,7 +110,7 @@ impl Checkout {
             return Ok(output.stdout);
         }
         let said = String::from_utf8_lossy(&output.stderr);
-        let message = said.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("no message").to_owned();
+        let message = said.lines().rfind(|line| !line.trim().is_empty()).unwrap_or(NO_MESSAGE).to_owned();
         Err(GitError::Failed { command, dir: self.dir.clone(), message })
     }
 
@@ -131,6 +145,80 @@ impl Checkout {
             .ok()
             .and_then(|seconds| DateTime::from_timestamp(seconds, 0))
             .ok_or(GitError::Answer { command: args.join(" "), answer })
+    }
+
+    /// The commits from `tip` on along first parents, newest first, at most `limit`.
+    ///
+    /// # Errors
+    /// As [`Checkout::run`].
+    pub async fn first_parents(&self, tip: &CommitSha, limit: usize) -> Result<Vec<LoggedCommit>, GitError> {
+        let (format, count) = ("--format=%H %ct %P", format!("--max-count={limit}"));
+        let args = ["log", "--first-parent", "--no-decorate", format, &count, tip.as_str(), "--"];
+        let answer = String::from_utf8_lossy(&self.run(&args, LOCAL_TIMEOUT).await?).into_owned();
+        let commit = |line: &str| {
+            let mut words = line.split_ascii_whitespace();
+            let sha = words.next()?.parse().ok()?;
+            let committed_at = DateTime::from_timestamp(words.next()?.parse().ok()?, 0)?;
+            Some(LoggedCommit { sha, committed_at, first_parent: words.next().and_then(|sha| sha.parse().ok()) })
+        };
+        let read = |line: &str| {
+            commit(line).ok_or_else(|| GitError::Answer { command: args.join(" "), answer: line.to_owned() })
+        };
+        answer.lines().map(read).collect()
+    }
+
+    /// The number of commits from `tip` on along first parents, `tip` not counted; `None` in a shallow clone, which
+    /// does not know.
+    ///
+    /// # Errors
+    /// As [`Checkout::run`].
+    pub async fn position(&self, tip: &CommitSha) -> Result<Option<u32>, GitError> {
+        if self.is_shallow().await? {
+            return Ok(None);
+        }
+        let args = ["rev-list", "--first-parent", "--count", tip.as_str(), "--"];
+        let answer = self.line(&args).await?;
+        let count: u32 = answer
+            .parse()
+            .map_err(|_not_a_number| GitError::Answer { command: args.join(" "), answer: answer.clone() })?;
+        Ok(Some(count.saturating_sub(1)))
+    }
+
+    /// Whether the clone has only a part of the history.
+    ///
+    /// # Errors
+    /// As [`Checkout::run`].
+    pub async fn is_shallow(&self) -> Result<bool, GitError> {
+        Ok(self.line(&["rev-parse", "--is-shallow-repository"]).await? == "true")
+    }
+
+    /// Whether `sha` is `tip` or one of its ancestors.
+    ///
+    /// # Errors
+    /// As [`Checkout::run`], also for a commit that the clone does not have.
+    pub async fn contains(&self, tip: &CommitSha, sha: &CommitSha) -> Result<bool, GitError> {
+        let base = self.run(&["merge-base", tip.as_str(), sha.as_str()], LOCAL_TIMEOUT).await;
+        match base {
+            Ok(answer) => Ok(String::from_utf8_lossy(&answer).trim() == sha.as_str()),
+            // Exit code 1 without a word: nothing in common.
+            Err(GitError::Failed { message, .. }) if message == NO_MESSAGE => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The tip of `branch` as it was last fetched, or as it is here; `None` when the clone does not have it.
+    ///
+    /// # Errors
+    /// As [`Checkout::run`].
+    pub async fn tip(&self, branch: &BranchName) -> Result<Option<CommitSha>, GitError> {
+        for place in ["refs/remotes/origin/", "refs/heads/", "refs/remotes/", "refs/"] {
+            match self.resolve(&format!("{place}{branch}")).await {
+                Ok(sha) => return Ok(Some(sha)),
+                Err(GitError::Failed { message, .. }) if message == NO_MESSAGE => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(None)
     }
 
     /// The branch that is checked out; `None` when `HEAD` is detached.

@@ -92,7 +92,7 @@ fn places(to: &Path) -> anyhow::Result<(PathBuf, PathBuf)> {
 
 /// Copies the artifacts, writes the manifest and gives the database its name last: a backup that has it is whole.
 fn finish(args: &Args, partial: &Path, database: &Path, manifest: &Path, runs: u64) -> anyhow::Result<Manifest> {
-    let state_dir = args.state_dir.folder();
+    let state_dir = args.state_dir.folder().map_err(|failure| failure.error)?;
     let artifact_files = match args.artifacts {
         true => Some(copy_files(&state_dir.join("artifacts"), &args.to.join("artifacts"))?),
         false => None,

@@ -7,8 +7,10 @@ mod check_config;
 mod client;
 mod device;
 mod doctor;
+mod host;
 mod init;
 mod logs;
+mod pick;
 mod plan;
 mod progress;
 mod queue;
@@ -16,6 +18,7 @@ mod repro;
 mod results;
 mod run;
 mod runs;
+mod schedule;
 mod show;
 mod source;
 mod state_dir;
@@ -48,6 +51,10 @@ enum Command {
     Run(Box<run::Args>),
     /// Show which jobs and points a commit would be measured with
     Plan(plan::Args),
+    /// Show which commit the schedule would measure, and why each newer one is passed over
+    Pick(Box<pick::Args>),
+    /// Show the schedules and when they are next due
+    Schedule(schedule::Args),
     /// Show the hardware of this host as benchd sees it
     Device(device::Args),
     /// Check or upload a directory of results
@@ -146,6 +153,8 @@ async fn dispatch(command: Command) -> CommandResult {
     match command {
         Command::Run(args) => run::run(*args).await,
         Command::Plan(args) => plan::run(args).await,
+        Command::Pick(args) => pick::run(*args).await,
+        Command::Schedule(args) => schedule::run(args).await,
         Command::Device(args) => device::run(args).await,
         Command::Results(args) => results::run(args).await,
         Command::CheckBenchmarks(args) => check_benchmarks::run(args).await,

@@ -164,13 +164,7 @@ pub async fn run(args: Args) -> CommandResult {
     let repository = repository(&args, &config, &identity.repo)?;
     let state_dir = args.state_dir.clone().unwrap_or_else(|| config.state_dir.clone());
     let request = Request {
-        repository: &repository,
-        branch: identity.branch.clone(),
         local_branch: args.local_branch.clone(),
-        sha: identity.sha.clone(),
-        committed_at: identity.committed_at,
-        position: None,
-        trigger: Trigger::Manual,
         trust: match (args.trusted, args.untrusted, identity.branch.pull_request()) {
             (true, _, _) | (false, false, None) => Trust::Trusted,
             (false, true, _) | (false, false, Some(_)) => Trust::Untrusted,
@@ -184,16 +178,22 @@ pub async fn run(args: Args) -> CommandResult {
             compilation_config: args.compilation_config.clone(),
             file_names: told_file_names(&config.execution.env).map_err(Failure::usage)?,
         },
-        target: target_of(&inventory),
         remote: config.execution.remote.as_ref(),
         publish: match (args.publish, args.no_publish) {
             (true, _) => Publish::Asked,
             (false, true) => Publish::Never,
             (false, false) => Publish::Configured,
         },
-        image_until: None,
         // A person waits and sees what failed: repeating is theirs to decide.
         max_attempts: 1,
+        ..Request::new(
+            &repository,
+            identity.branch.clone(),
+            identity.sha.clone(),
+            identity.committed_at,
+            Trigger::Manual,
+            target_of(&inventory),
+        )
     };
     let planned = request.plan(&state_dir.join("benchmarks")).await.map_err(Failure::usage)?;
     tell_plan(&planned, &identity);

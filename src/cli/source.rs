@@ -66,7 +66,7 @@ impl SourceArgs {
             return Ok(Source::Server(self.server.client()?));
         }
         let store = self.state_dir.open().await?;
-        Ok(Source::Local { store, artifacts: Artifacts::new(&self.state_dir.folder()) })
+        Ok(Source::Local { store, artifacts: Artifacts::new(&self.state_dir.folder()?) })
     }
 }
 

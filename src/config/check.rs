@@ -295,6 +295,14 @@ fn triggers(at: &KeyPath, triggers: &TriggersConfig, findings: &mut Findings) {
             findings.0.push(Finding { path, message, hint });
         }
     }
+    for (key, number) in [("look_back", triggers.pick.look_back), ("times", triggers.pick.times)] {
+        if number == 0 {
+            findings.hinted(at.key("pick").key(key), "0 would never pick anything", "write at least 1");
+        }
+    }
+    for (index, name) in triggers.manual.env.iter().enumerate() {
+        findings.not_blank(at.key("manual").key("env").index(index), name);
+    }
     let pull_request = &triggers.pull_request;
     let labels = at.key("pull_request").key("labels");
     if pull_request.enabled && pull_request.labels.is_empty() {

@@ -46,8 +46,8 @@ pub use size::{InvalidSize, Size};
 pub use starter::{HostFacts, starter};
 pub use suite::{ExpectedPoints, ResultFormat, ScriptSource, SuiteConfig, SuiteFlavour};
 pub use triggers::{
-    BudgetedSelection, ForkPolicy, ManualTrigger, MergeTrigger, PullRequestTrigger, ReleaseTrigger, SelectionConfig,
-    TriggerName, TriggersConfig,
+    BudgetedSelection, ForkPolicy, ManualTrigger, MergeTrigger, PickConfig, PullRequestTrigger, ReleaseTrigger,
+    SelectionConfig, TriggerName, TriggersConfig, UnknownPolicy,
 };
 
 /// The whole configuration.
@@ -110,6 +110,7 @@ impl Config {
             if let BenchmarksSource::Folder(path) = &mut repository.benchmarks {
                 resolve(path);
             }
+            resolve_some(&mut repository.checkout);
             for api in repository.publish.to.iter_mut().filter_map(|target| target.api.as_mut()) {
                 resolve_some(&mut api.username_file);
                 resolve_some(&mut api.password_file);

@@ -20,6 +20,10 @@ pub struct RepositoryConfig {
     /// Branches that the schedule and merges follow; the first is where a manual run looks. Default: `[main]`.
     #[serde(default = "main_branch", deserialize_with = "shape::one_or_many")]
     pub branch: Vec<BranchName>,
+    /// A clone on this host that is asked for branches and commits instead of GitHub's API; something else keeps it
+    /// up to date. Default: none, GitHub is asked.
+    #[serde(default)]
+    pub checkout: Option<PathBuf>,
     /// What is executed. Default: `vllm`.
     #[serde(default)]
     pub suite: SuiteConfig,
@@ -129,6 +133,7 @@ impl RepositoryConfig {
         let mut repository = Self {
             name,
             branch: main_branch(),
+            checkout: None,
             suite: SuiteConfig::default(),
             benchmarks: BenchmarksSource::default(),
             images: ImagesConfig::default(),

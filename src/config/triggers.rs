@@ -37,6 +37,8 @@ pub struct TriggersConfig {
     /// first) or 5. Default: `["0 0 */4 * * *"]`, every four hours. `[]`: never.
     #[serde(deserialize_with = "shape::one_or_many")]
     pub schedule: Vec<String>,
+    /// How the newest unmeasured commit is found.
+    pub pick: PickConfig,
     /// Pull requests.
     pub pull_request: PullRequestTrigger,
     /// Merges into the branch.
@@ -45,6 +47,30 @@ pub struct TriggersConfig {
     pub release: ReleaseTrigger,
     /// Runs that a person asks for.
     pub manual: ManualTrigger,
+}
+
+/// How the newest unmeasured commit of a branch is found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PickConfig {
+    /// How many commits of the branch are looked at, from its tip along first parents. Default: 100.
+    pub look_back: u32,
+    /// How often a commit is measured whose results are incomplete or missing, the first time included. Default: 2.
+    pub times: u32,
+    /// When registry or bucket cannot say whether a commit has an image or results: `wait` until they can, or
+    /// `pass_over` that commit and take an older one. Default: `wait`.
+    pub unknown: UnknownPolicy,
+}
+
+/// What is done about a commit that registry or bucket cannot speak of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UnknownPolicy {
+    /// Nothing is picked until they can.
+    #[default]
+    Wait,
+    /// An older commit is picked.
+    PassOver,
 }
 
 /// Which pull requests are measured.
@@ -100,6 +126,11 @@ pub struct ReleaseTrigger {
 pub struct ManualTrigger {
     /// Whether the API accepts runs. Default: true.
     pub enabled: bool,
+    /// Environment variables of the suite that a request may set, by name. Default: none.
+    #[serde(deserialize_with = "shape::one_or_many")]
+    pub env: Vec<String>,
+    /// How often a request may have its benchmarks repeated. Default: 10.
+    pub repeats: u32,
 }
 
 /// How much is measured, for each trigger.
@@ -203,6 +234,7 @@ impl Default for TriggersConfig {
     fn default() -> Self {
         Self {
             schedule: vec!["0 0 */4 * * *".to_owned()],
+            pick: PickConfig::default(),
             pull_request: PullRequestTrigger::default(),
             merge: MergeTrigger::default(),
             release: ReleaseTrigger::default(),
@@ -234,9 +266,15 @@ impl Default for ReleaseTrigger {
     }
 }
 
+impl Default for PickConfig {
+    fn default() -> Self {
+        Self { look_back: 100, times: 2, unknown: UnknownPolicy::default() }
+    }
+}
+
 impl Default for ManualTrigger {
     fn default() -> Self {
-        Self { enabled: true }
+        Self { enabled: true, env: Vec::new(), repeats: 10 }
     }
 }
 

@@ -5,6 +5,8 @@ use std::time::Duration;
 use http::StatusCode;
 use http::header::HeaderMap;
 
+use crate::config::SecretError;
+
 /// GitHub asks for at least a minute of silence after a secondary rate limit that names no time.
 const SECONDARY_LIMIT_WAIT: Duration = Duration::from_mins(1);
 
@@ -28,6 +30,9 @@ pub enum GitHubError {
         /// Why.
         source: Box<octocrab::Error>,
     },
+    /// The configured token cannot be read.
+    #[error(transparent)]
+    Token(#[from] SecretError),
     /// The request cannot be written.
     #[error("failed to build the request {route}")]
     Request {
@@ -98,7 +103,11 @@ impl GitHubError {
         match self {
             Self::Unreachable { .. } | Self::TimedOut { .. } | Self::RateLimited { .. } => true,
             Self::Refused { status, .. } => status.is_server_error(),
-            Self::Client { .. } | Self::Request { .. } | Self::Unauthorised { .. } | Self::Malformed { .. } => false,
+            Self::Client { .. }
+            | Self::Token(_)
+            | Self::Request { .. }
+            | Self::Unauthorised { .. }
+            | Self::Malformed { .. } => false,
         }
     }
 

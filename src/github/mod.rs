@@ -2,6 +2,7 @@
 //! or a rate limit is never taken for "not there".
 
 mod error;
+mod history;
 
 use std::time::Duration;
 
@@ -16,7 +17,9 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 pub use error::{GitHubError, RetryAfter};
+pub use history::{End, History, PullRequestFacts};
 
+use crate::config::GithubConfig;
 use crate::model::{CommitSha, RepoName};
 
 /// How long one request may take, connection and answer together.
@@ -71,7 +74,26 @@ struct WireParent {
     sha: CommitSha,
 }
 
+impl From<WireCommit> for CommitFacts {
+    fn from(commit: WireCommit) -> Self {
+        Self {
+            sha: commit.sha,
+            committed_at: commit.commit.committer.date,
+            parents: commit.parents.into_iter().map(|parent| parent.sha).collect(),
+        }
+    }
+}
+
 impl GitHub {
+    /// A client as configured: with the configured token, else anonymous.
+    ///
+    /// # Errors
+    /// When the token cannot be read.
+    pub fn configured(config: &GithubConfig) -> Result<Self, GitHubError> {
+        let token = config.token().map(|source| source.read()).transpose()?;
+        Self::connect(config.api_url.as_str(), token)
+    }
+
     /// A client for the API at `api_url` (`https://api.github.com`, or `https://HOST/api/v3` of an Enterprise server),
     /// anonymous without a token.
     ///
@@ -99,11 +121,7 @@ impl GitHub {
     pub async fn commit(&self, repo: &RepoName, reference: &str) -> Result<Option<CommitFacts>, GitHubError> {
         let route = format!("/repos/{repo}/commits/{}", path_segment(reference));
         let found: Option<WireCommit> = self.read(&route).await?;
-        Ok(found.map(|commit| CommitFacts {
-            sha: commit.sha,
-            committed_at: commit.commit.committer.date,
-            parents: commit.parents.into_iter().map(|parent| parent.sha).collect(),
-        }))
+        Ok(found.map(CommitFacts::from))
     }
 
     /// What the token may do, from the headers of the (free) rate-limit request.
@@ -142,7 +160,7 @@ impl GitHub {
             let response: Response<_> = self.client.execute(request).await.map_err(transport)?;
             let (parts, body) = response.into_parts();
             let body = body.collect().await.map_err(transport)?.to_bytes().to_vec();
-            Ok((parts, body))
+            Ok::<_, GitHubError>((parts, body))
         });
         let (parts, body) = answer
             .await

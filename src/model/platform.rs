@@ -165,6 +165,26 @@ impl fmt::Display for Target {
     }
 }
 
+/// The text is not a target.
+#[derive(Debug, thiserror::Error)]
+#[error("`{0}` is not a target (platform:device type:count, for example `cuda:NVIDIA H100 80GB HBM3:2`)")]
+pub struct InvalidTarget(String);
+
+impl FromStr for Target {
+    type Err = InvalidTarget;
+
+    /// `platform:device type:count`; the count is 1 where it is left out.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let invalid = || InvalidTarget(text.to_owned());
+        let (platform, rest) = text.split_once(':').ok_or_else(invalid)?;
+        let platform = platform.trim().parse().map_err(|_unknown| invalid())?;
+        let counted = rest.rsplit_once(':').and_then(|(name, count)| Some((name, count.trim().parse::<u32>().ok()?)));
+        let (name, count) = counted.unwrap_or((rest, 1));
+        let device_type = name.parse().map_err(|_invalid| invalid())?;
+        if count == 0 { Err(invalid()) } else { Ok(Self { platform, device_type, count }) }
+    }
+}
+
 /// A model's name in object keys: `/` becomes `_`.
 pub fn model_key(model: &str) -> String {
     model.replace('/', "_")
@@ -185,5 +205,15 @@ mod tests {
             ("NVIDIA_H100_80GB_HBM3", "NVIDIA H100 80GB HBM3")
         );
         assert!("ARM\nEC2".parse::<DeviceType>().is_err());
+    }
+
+    #[test]
+    fn a_target_is_read_as_a_person_writes_it() {
+        let of = |text: &str| text.parse::<Target>().map(|t| (t.platform, t.device_type.to_string(), t.count));
+        assert_eq!(of("cuda:NVIDIA H100 80GB HBM3:2").unwrap(), (Platform::Cuda, "NVIDIA H100 80GB HBM3".into(), 2));
+        assert_eq!(of("cpu:Xeon_6972P_192c").unwrap(), (Platform::Cpu, "Xeon_6972P_192c".into(), 1));
+        for bad in ["", "cuda", "cuda:", "gpu:x:1", "cuda:x:0"] {
+            assert!(of(bad).is_err(), "{bad}");
+        }
     }
 }

@@ -5,15 +5,17 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// A device of a host by its number, from 0 (a NUMA node on processors).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(transparent)]
 pub struct DeviceId(u32);
 
 /// Logical processors, written as the kernel writes them: `0-3,8`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(try_from = "String", into = "String")]
+#[schema(value_type = String)]
 pub struct CpuSet(BTreeSet<u32>);
 
 /// The text is not a list of processors.
@@ -22,7 +24,7 @@ pub struct CpuSet(BTreeSet<u32>);
 pub struct InvalidCpuSet(String);
 
 /// What of a host a job has to itself.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Slot {
     /// Its devices, in ascending order.
     pub devices: Vec<DeviceId>,
@@ -31,7 +33,7 @@ pub struct Slot {
 }
 
 /// A device that is used by a process that benchd did not start.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct BusyDevice {
     /// Which device.
     pub device: DeviceId,

@@ -96,7 +96,7 @@ pub enum JobState {
 }
 
 /// A look for an image that brought none.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ImageLook {
     /// When.
     pub at: DateTime<Utc>,
@@ -108,7 +108,7 @@ pub struct ImageLook {
 }
 
 /// Why a look brought no image. An error is not an absence.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "answer", rename_all = "snake_case")]
 pub enum NoImage {
     /// The registry answered that there is none.

@@ -178,6 +178,7 @@ impl Queue {
             trigger: Trigger::Rerun { of: run },
             priority: row.priority,
             owed: write.owed_by_run(run).await?,
+            terms: row.terms,
         };
         let new = write.insert_run(&again, now).await?;
         for job in write.jobs_of_run(run).await? {

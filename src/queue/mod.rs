@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use crate::clock::Clock;
 use crate::model::{BranchName, Priority, RunId, RunPhase, RunState, Trigger};
-use crate::store::{Commit, NewJob, NewRun, Owed, Store, StoreError};
+use crate::store::{Commit, NewJob, NewRun, Owed, RunTerms, Store, StoreError, Write};
 
 pub use crate::store::{
     AttemptEnd, Claim, ClaimedJob, Heartbeat, Outcome, PassEnd, PassStart, PointOutcome, SeriesMeasurement,
@@ -66,6 +66,8 @@ pub struct RunPlan {
     pub priority: Option<Priority>,
     /// What the outside is owed: uploads by every job that gave results, the rest when the run ends, however it ends.
     pub owed: Vec<Owed>,
+    /// What it is accepted under.
+    pub terms: RunTerms,
     /// The jobs.
     pub jobs: Vec<NewJob>,
 }
@@ -99,12 +101,19 @@ impl Queue {
 
     /// Writes down a run with all its jobs, or nothing.
     pub async fn submit_run(&self, plan: &RunPlan) -> Result<Submitted, StoreError> {
+        let mut write = self.store.write("submit a run").await?;
+        let submitted = self.submit_within(&mut write, plan).await?;
+        write.commit().await?;
+        Ok(submitted)
+    }
+
+    /// [`Queue::submit_run`] as a part of a larger write, which its caller commits.
+    pub async fn submit_within(&self, write: &mut Write, plan: &RunPlan) -> Result<Submitted, StoreError> {
         if plan.jobs.is_empty() {
             return Ok(Submitted::NothingToDo);
         }
         let now = self.clock.now();
         let Commit { repository, sha, .. } = &plan.commit;
-        let mut write = self.store.write("submit a run").await?;
         write.record_commit(&plan.commit).await?;
         if let Some(position) = plan.position {
             write.place_commit(repository, &plan.branch, sha, position).await?;
@@ -116,6 +125,7 @@ impl Queue {
             trigger: plan.trigger.clone(),
             priority: plan.priority,
             owed: plan.owed.clone(),
+            terms: plan.terms.clone(),
         };
         let run = write.insert_run(&run, now).await?;
         for job in &plan.jobs {
@@ -123,8 +133,7 @@ impl Queue {
         }
         // Nobody else can have seen the run: the move is made.
         let _performed = write.move_run(run, RunPhase::Requested, RunState::Queued, now).await?;
-        write.commit().await?;
-        tracing::info!(run.id = %run, commit.sha = %sha, "submitted a run with {} jobs", plan.jobs.len());
+        tracing::info!(run.id = %run, commit.sha = %sha, "submitting a run with {} jobs", plan.jobs.len());
         Ok(Submitted::Run(run))
     }
 }

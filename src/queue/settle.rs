@@ -263,7 +263,8 @@ async fn delivered(write: &mut Write, run: RunId) -> Result<RunEnd, StoreError> 
 
 /// The uploads of a job that has just finished, when it gave results.
 pub(super) async fn owe_uploads(write: &mut Write, job: &JobRow, now: DateTime<Utc>) -> Result<(), StoreError> {
-    if !write.gave_results(job.id, job.attempts_begun).await? {
+    let repeated = job.spec.get("repeat").and_then(serde_json::Value::as_u64).is_some_and(|repeat| repeat > 1);
+    if repeated || !write.gave_results(job.id, job.attempts_begun).await? {
         return Ok(());
     }
     for owed in write.owed_by_run(job.run).await? {

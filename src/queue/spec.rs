@@ -37,6 +37,13 @@ pub struct JobSpec {
     pub benchmark_name: String,
     /// Model, points and suite files.
     pub planned: PlannedJob,
+    /// Which measurement of the same benchmarks in the same run, from 1; only the first is published.
+    #[serde(default = "first")]
+    pub repeat: u32,
+}
+
+fn first() -> u32 {
+    1
 }
 
 /// Whether a commit's code may have what the host's own jobs have.

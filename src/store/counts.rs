@@ -106,16 +106,6 @@ impl Store {
             .map(|_| ())
     }
 
-    /// A job as it stands.
-    pub async fn job(&self, job: JobId) -> Result<Option<JobRow>, StoreError> {
-        let row = sqlx::query("select * from jobs where id = ?1")
-            .bind(id_column(job))
-            .fetch_optional(&self.readers)
-            .await
-            .map_err(sql(format!("read job {job}")))?;
-        row.as_ref().map(JobRow::read).transpose()
-    }
-
     /// The jobs that have not finished, oldest first.
     pub async fn open_jobs(&self) -> Result<Vec<JobRow>, StoreError> {
         let rows = sqlx::query("select * from jobs where state <> 'finished' order by id")

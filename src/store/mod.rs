@@ -11,12 +11,15 @@ mod detail;
 mod error;
 mod images;
 mod jobs;
+mod measured;
 mod measurements;
 mod outbox;
 mod passes;
 mod queued;
+mod requests;
 mod runners;
 mod runs;
+mod ticks;
 
 use std::path::Path;
 use std::time::Duration;
@@ -38,12 +41,15 @@ pub use detail::{AttemptDetail, JobDetail, PassDetail, PointDetail, RunDetail};
 pub use error::StoreError;
 pub use images::PulledImage;
 pub use jobs::{Claim, ClaimedJob, Heartbeat, JobRow, JobStart, NewJob};
+pub use measured::KnownJob;
 pub use measurements::{Previous, SeriesMeasurement, SeriesValue};
 pub use outbox::{OutboxRow, Owed, OwedKind, OwedState, UnknownOwed};
 pub use passes::{PassEnd, PassStart, PointOutcome};
 pub use queued::{Alike, HeldJob, QueuedJob};
+pub use requests::KeyedRequest;
 pub use runners::RunnerRow;
-pub use runs::{NewRun, RunFilter, RunRow, RunSummary};
+pub use runs::{LeftOut, NewRun, RunFilter, RunRow, RunSummary, RunTerms, Scope, UnknownScope};
+pub use ticks::{Recorded, ScheduleRow, TickKey, TickRow, TickState};
 
 /// Name of the database file in the state directory.
 pub const DATABASE_FILE: &str = "benchd.db";
@@ -176,6 +182,7 @@ fn migrations() -> Migrator {
     let all = [
         (1, "initial", include_str!("migrations/0001_initial.sql")),
         (2, "queue", include_str!("migrations/0002_queue.sql")),
+        (3, "triggers", include_str!("migrations/0003_triggers.sql")),
     ];
     let migration = |(version, name, text): (i64, &'static str, &'static str)| {
         Migration::new(version, name.into(), MigrationType::Simple, text.into_sql_str(), false)

@@ -26,6 +26,66 @@ pub struct NewRun {
     pub priority: Option<Priority>,
     /// What the outside is owed when it ends.
     pub owed: Vec<Owed>,
+    /// What it was accepted under.
+    pub terms: RunTerms,
+}
+
+/// What a run was accepted under.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(default)]
+pub struct RunTerms {
+    /// How much of its trigger's selection it covers.
+    pub scope: Scope,
+    /// Benchmarks of the selection that its budget has no room for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<LeftOut>,
+    /// The commit it is to be held against, where somebody named one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub baseline: Option<CommitSha>,
+    /// Who asked, where known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub asked_by: Option<String>,
+}
+
+/// How much of its trigger's selection a run covers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Scope {
+    /// All that is configured for the trigger: its results stand for the commit.
+    #[default]
+    Full,
+    /// Less, as somebody asked: its results are kept to the store unless they are asked for.
+    Part,
+}
+
+/// No scope has this name.
+#[derive(Debug, thiserror::Error)]
+#[error("`{0}` is not a scope (full, part)")]
+pub struct UnknownScope(String);
+
+impl std::str::FromStr for Scope {
+    type Err = UnknownScope;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "full" => Ok(Self::Full),
+            "part" => Ok(Self::Part),
+            _ => Err(UnknownScope(text.to_owned())),
+        }
+    }
+}
+
+/// A benchmark that a run does not measure although its selection has it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LeftOut {
+    /// The model in lower case.
+    pub model: String,
+    /// The benchmark, with its variant's suffix.
+    pub benchmark: String,
+    /// How many points it has.
+    pub points: u32,
+    /// How long it would have held the devices, in seconds, as far as is known.
+    pub seconds: u64,
 }
 
 /// A run as it stands.
@@ -45,6 +105,8 @@ pub struct RunRow {
     pub priority: Option<Priority>,
     /// The run that took its place.
     pub superseded_by: Option<RunId>,
+    /// What it was accepted under.
+    pub terms: RunTerms,
     /// How far it has come.
     #[serde(flatten)]
     pub state: RunState,
@@ -102,6 +164,7 @@ impl RunRow {
             trigger: columns.json("trigger")?,
             priority: columns.maybe_priority("priority")?,
             superseded_by: columns.maybe_id("superseded_by")?,
+            terms: columns.json("terms")?,
             state,
             requested_at: columns.instant("requested_at")?,
             started_at: columns.maybe_instant("started_at")?,
@@ -114,8 +177,9 @@ impl Write {
     /// Writes down a requested run and gives it its id.
     pub async fn insert_run(&mut self, run: &NewRun, now: DateTime<Utc>) -> Result<RunId, StoreError> {
         let new_id: RunId = self.new_id(now).await?;
-        let statement = "insert into runs (id, repository, sha, branch, trigger, state, owed, requested_at, priority)
-             values (?1, ?2, ?3, ?4, ?5, 'requested', ?6, ?7, ?8)";
+        let statement = "insert into runs (id, repository, sha, branch, trigger, state, owed, requested_at, priority,
+                 terms)
+             values (?1, ?2, ?3, ?4, ?5, 'requested', ?6, ?7, ?8, ?9)";
         sqlx::query(statement)
             .bind(id_column(new_id))
             .bind(run.repository.as_str())
@@ -125,6 +189,7 @@ impl Write {
             .bind(to_json("runs.owed", &run.owed)?)
             .bind(now.timestamp_millis())
             .bind(run.priority.map(Priority::number))
+            .bind(to_json("runs.terms", &run.terms)?)
             .execute(&mut *self.0)
             .await
             .map_err(sql(format!("insert a run of {}", run.sha.short())))?;

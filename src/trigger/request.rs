@@ -1,18 +1,20 @@
 //! From "measure this commit because of that" to a run's plan: the benchmarks as they are now, the jobs they make on
 //! this host, and what the outside will be owed.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Utc};
 
+use super::policy::{Budget, Fitted, fit};
 use crate::config::{
     BenchmarksSource, ExpectedPoints, PublishTarget, RemoteService, RepositoryConfig, SuiteConfig, TriggerName,
 };
-use crate::model::{BranchName, CommitSha, ExpectedPoint, Target, Trigger, Variant};
+use crate::model::{BranchName, CommitSha, ExpectedPoint, SuiteKind, Target, Trigger, Variant};
 use crate::queue::RunPlan;
 use crate::queue::planner::{Host, Needs, Plan, PlannedJob, Selection, plan};
 use crate::queue::spec::{ImageOrder, JobSpec, Trust, UploadOrder};
-use crate::store::{Commit, JobStart, NewJob, Owed, OwedKind};
+use crate::store::{Commit, JobStart, NewJob, Owed, OwedKind, RunTerms, Scope};
 use crate::suite::{Problem, Source, SourceError};
 
 /// How often a job is tried when the infrastructure fails it, unless the caller says otherwise.
@@ -53,6 +55,16 @@ pub struct Request<'a> {
     pub image_until: Option<DateTime<Utc>>,
     /// How often a job is tried when the infrastructure fails it.
     pub max_attempts: u32,
+    /// How often the same benchmarks are measured, in a job each; only the first is published.
+    pub repeats: u32,
+    /// How much time it may take, and which benchmarks come first.
+    pub budget: Budget,
+    /// Variables for the suite besides the configured ones; they win.
+    pub env: BTreeMap<String, String>,
+    /// The commit it is to be held against, where somebody named one.
+    pub baseline: Option<CommitSha>,
+    /// Who asked, where known.
+    pub asked_by: Option<String>,
 }
 
 /// Whether results leave the store.
@@ -64,6 +76,17 @@ pub enum Publish {
     Asked,
     /// Never.
     Never,
+}
+
+/// What a selection comes to on one host.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// One for each model and device count.
+    pub jobs: Vec<PlannedJob>,
+    /// What was skipped and why, and which models are unknown; `None` for suites without benchmark files.
+    pub plan: Option<Plan>,
+    /// Faults of the benchmark files, which hide only the entries they are in.
+    pub problems: Vec<Problem>,
 }
 
 /// What a request comes to.
@@ -96,20 +119,56 @@ pub enum RequestError {
     Job(#[from] serde_json::Error),
 }
 
-impl Request<'_> {
+impl<'a> Request<'a> {
+    /// A request for everything, published as configured, without a budget, that fails where there is no image.
+    pub fn new(
+        repository: &'a RepositoryConfig,
+        branch: BranchName,
+        sha: CommitSha,
+        committed_at: DateTime<Utc>,
+        trigger: Trigger,
+        target: Target,
+    ) -> Self {
+        Self {
+            repository,
+            branch,
+            local_branch: None,
+            sha,
+            committed_at,
+            position: None,
+            trigger,
+            trust: Trust::Trusted,
+            image: None,
+            checkout: None,
+            selection: Selection::default(),
+            target,
+            remote: None,
+            publish: Publish::Configured,
+            image_until: None,
+            max_attempts: DEFAULT_ATTEMPTS,
+            repeats: 1,
+            budget: Budget::default(),
+            env: BTreeMap::new(),
+            baseline: None,
+            asked_by: None,
+        }
+    }
+
     /// Reads the benchmarks and makes the plan; nothing is stored yet. Benchmark repositories are cached in `cache`.
     ///
     /// # Errors
     /// When the benchmarks cannot be read or no image is configured for the platform.
     pub async fn plan(&self, cache: &Path) -> Result<Planned, RequestError> {
-        let (jobs, plan, problems) = match (&self.repository.suite.configuration, &self.repository.suite.expected) {
-            (Some(_), ExpectedPoints::Benchmarks) => self.plan_benchmarks(cache).await?,
-            (Some(_) | None, expected) => (vec![self.command_job(expected)], None, Vec::new()),
-        };
-        let (owed, kept_back) = self.owed()?;
+        let wanted = planned_jobs(self.repository, &self.selection, &self.target, cache).await?;
+        let Wanted { jobs, plan, problems } = wanted;
+        let Fitted { jobs, left_out } = fit(jobs, &self.budget);
+        let scope = self.scope();
+        let (owed, kept_back) = self.owed(scope)?;
         let mut new_jobs = Vec::with_capacity(jobs.len());
         for job in jobs {
-            new_jobs.push(self.new_job(job)?);
+            for repeat in 1..=self.repeats.max(1) {
+                new_jobs.push(self.new_job(job.clone(), repeat)?);
+            }
         }
         let commit = Commit {
             repository: self.repository.name.clone(),
@@ -124,54 +183,16 @@ impl Request<'_> {
             trigger: self.trigger.clone(),
             priority: None,
             owed,
+            terms: RunTerms { scope, left_out, baseline: self.baseline.clone(), asked_by: self.asked_by.clone() },
             jobs: new_jobs,
         };
         Ok(Planned { run, plan, problems, kept_back })
     }
 
-    async fn plan_benchmarks(
-        &self,
-        cache: &Path,
-    ) -> Result<(Vec<PlannedJob>, Option<Plan>, Vec<Problem>), RequestError> {
-        let source = match self.repository.benchmarks.clone() {
-            BenchmarksSource::Folder(path) => Source::Directory(path),
-            BenchmarksSource::Git { url, reference, path } => Source::Git { url, reference, path },
-        };
-        let set = source.read(self.target.platform, cache).await?;
-        let host = Host { device_type: Some(self.target.device_type.clone()), devices: Some(self.target.count) };
-        let plan = plan(&set, &self.selection, &host);
-        Ok((plan.jobs.clone(), Some(plan), set.problems))
-    }
-
-    /// The one job of a suite that has no benchmark files: its command is run once, with all devices.
-    fn command_job(&self, expected: &ExpectedPoints) -> PlannedJob {
-        let names = match expected {
-            ExpectedPoints::Named(names) => names.as_slice(),
-            ExpectedPoints::Any | ExpectedPoints::Benchmarks => &[],
-        };
-        let point = |name: &String| ExpectedPoint {
-            suite: "command".to_owned(),
-            benchmark: name.clone(),
-            variant: Variant::Base,
-            point: name.clone(),
-            eager: false,
-        };
-        let model = self.repository.name.as_str().to_lowercase();
-        PlannedJob {
-            target: Needs {
-                platform: self.target.platform,
-                device_type: Some(self.target.device_type.clone()),
-                count: self.target.count,
-            },
-            model_name: model.clone(),
-            model,
-            points: names.iter().map(point).collect(),
-            suite_files: Vec::new(),
-        }
-    }
-
-    fn new_job(&self, planned: PlannedJob) -> Result<NewJob, RequestError> {
+    fn new_job(&self, planned: PlannedJob, repeat: u32) -> Result<NewJob, RequestError> {
         let platform = self.target.platform;
+        let mut suite = SuiteConfig::clone(&self.repository.suite);
+        suite.env.extend(self.env.clone());
         let image = match (&self.image, self.repository.image_source(platform)) {
             (Some(reference), _) => ImageOrder::Reference(reference.clone()),
             (None, Some(source)) => ImageOrder::Source(source.clone()),
@@ -190,9 +211,10 @@ impl Request<'_> {
             image,
             pull: self.repository.images.pull,
             checkout: self.checkout.clone(),
-            suite: SuiteConfig::clone(&self.repository.suite),
+            suite,
             benchmark_name: self.repository.publish.benchmark_name.clone(),
             planned,
+            repeat,
         };
         Ok(NewJob {
             target,
@@ -208,21 +230,36 @@ impl Request<'_> {
         })
     }
 
+    /// Whether suites or variants are fewer than configured for the trigger.
+    fn scope(&self) -> Scope {
+        let configured = trigger_name(&self.trigger).map(|name| self.repository.selection.of(name));
+        let (suites, variants) =
+            configured.map_or((&[][..], &[][..]), |of| (of.suites.as_slice(), of.variants.as_slice()));
+        if covers(&self.selection.suites, suites, &SuiteKind::ALL)
+            // A selection with base has what a complete one is looked up by.
+            && (self.selection.variants.contains(&Variant::Base)
+                || covers(&self.selection.variants, variants, &Variant::ALL))
+        {
+            Scope::Full
+        } else {
+            Scope::Part
+        }
+    }
+
     /// What every job that gives results owes, and why it owes less than configured.
-    fn owed(&self) -> Result<(Vec<Owed>, Option<String>), RequestError> {
+    fn owed(&self, scope: Scope) -> Result<(Vec<Owed>, Option<String>), RequestError> {
         let configured = &self.repository.publish;
         if configured.to.is_empty() {
             return Ok((Vec::new(), None));
         }
-        let (suites, variants) = (&self.selection.suites, &self.selection.variants);
-        // Without base there would be no object that a complete run could be held against.
-        let partial = !suites.is_empty() || (!variants.is_empty() && !variants.contains(&Variant::Base));
         let kept_back = match (self.publish, self.remote) {
             (Publish::Never, _) => Some("publishing was not wanted".to_owned()),
             (Publish::Configured | Publish::Asked, Some(remote)) if remote.commit.as_ref() != Some(&self.sha) => {
                 Some("a remote service was measured, which is not stated to run this commit".to_owned())
             }
-            (Publish::Configured, _) if partial => Some("only a part of the suite was selected".to_owned()),
+            (Publish::Configured, _) if scope == Scope::Part => {
+                Some("only a part of the suite was selected".to_owned())
+            }
             (Publish::Configured, _) if !trigger_name(&self.trigger).is_some_and(|t| configured.from.contains(&t)) => {
                 Some(format!("runs of the trigger `{}` are not published", self.trigger.kind()))
             }
@@ -238,6 +275,63 @@ impl Request<'_> {
         });
         Ok((owed.collect::<Result<_, serde_json::Error>>()?, None))
     }
+}
+
+/// What would be measured on `target`, budget aside: the targets and models that there are to pick commits for.
+///
+/// # Errors
+/// When the benchmarks cannot be read.
+pub async fn planned_jobs(
+    repository: &RepositoryConfig,
+    selection: &Selection,
+    target: &Target,
+    cache: &Path,
+) -> Result<Wanted, RequestError> {
+    let expected = match (&repository.suite.configuration, &repository.suite.expected) {
+        (Some(_), ExpectedPoints::Benchmarks) => None,
+        (Some(_) | None, expected) => Some(expected),
+    };
+    if let Some(expected) = expected {
+        let jobs = vec![command_job(repository, expected, target)];
+        return Ok(Wanted { jobs, plan: None, problems: Vec::new() });
+    }
+    let source = match repository.benchmarks.clone() {
+        BenchmarksSource::Folder(path) => Source::Directory(path),
+        BenchmarksSource::Git { url, reference, path } => Source::Git { url, reference, path },
+    };
+    let set = source.read(target.platform, cache).await?;
+    let host = Host { device_type: Some(target.device_type.clone()), devices: Some(target.count) };
+    let plan = plan(&set, selection, &host);
+    Ok(Wanted { jobs: plan.jobs.clone(), plan: Some(plan), problems: set.problems })
+}
+
+/// The one job of a suite that has no benchmark files: its command is run once, with all devices.
+fn command_job(repository: &RepositoryConfig, expected: &ExpectedPoints, target: &Target) -> PlannedJob {
+    let names = match expected {
+        ExpectedPoints::Named(names) => names.as_slice(),
+        ExpectedPoints::Any | ExpectedPoints::Benchmarks => &[],
+    };
+    let point = |name: &String| ExpectedPoint {
+        suite: "command".to_owned(),
+        benchmark: name.clone(),
+        variant: Variant::Base,
+        point: name.clone(),
+        eager: false,
+    };
+    let model = repository.name.as_str().to_lowercase();
+    PlannedJob {
+        target: Needs { platform: target.platform, device_type: Some(target.device_type.clone()), count: target.count },
+        model_name: model.clone(),
+        model,
+        points: names.iter().map(point).collect(),
+        suite_files: Vec::new(),
+    }
+}
+
+/// Whether a list of wanted things holds all that is configured; an empty list means `all` of them.
+fn covers<T: PartialEq>(wanted: &[T], configured: &[T], all: &[T]) -> bool {
+    let configured = if configured.is_empty() { all } else { configured };
+    wanted.is_empty() || configured.iter().all(|one| wanted.contains(one))
 }
 
 /// What a target is called in the outbox.

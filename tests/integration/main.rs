@@ -15,6 +15,7 @@
 mod benchmark_source;
 mod benchmarks;
 mod broken_configs;
+mod commit_select;
 mod configuration;
 mod docker_run;
 mod documents;

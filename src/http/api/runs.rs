@@ -153,7 +153,7 @@ pub async fn cancel(State(state): State<AppState>, Path(run): Path<RunId>) -> Re
         }
         RunPhase::Requested | RunPhase::Queued | RunPhase::Running => {}
     }
-    state.queue.cancel(run).await?;
+    let _cancelled = state.queue.cancel(run, "cancelled through the API").await?;
     existing(&state, run).await.map(Json)
 }
 

@@ -3,12 +3,13 @@
 use benchd::model::{
     Conclusion, ExpectedPoint, FailureKind, JobId, Measurement, PointState, Role, RunId, Trigger, Variant, metric_kind,
 };
+use benchd::queue::slots::Inventory;
 use benchd::queue::{
     AttemptEnd, ClaimOffer, ClaimedJob, Outcome, PassEnd, PassStart, PointOutcome, RunPlan, SeriesMeasurement,
     Submitted,
 };
 use benchd::store::artifacts::{Artifacts, AttemptKey};
-use benchd::store::{Commit, JobStart, NewJob, Owed, OwedKind};
+use benchd::store::{Commit, JobStart, NewJob, Owed, OwedKind, RunTerms};
 use serde_json::json;
 
 use super::{Site, noon, target};
@@ -51,6 +52,7 @@ impl Site {
             target: target(1),
             model: format!("org/model-{n}"),
             spec: json!({"models": [n]}),
+            selection: "c0ffee".to_owned(),
             required: true,
             max_attempts: 3,
             start: JobStart::Queued,
@@ -65,6 +67,8 @@ impl Site {
             branch: "main".parse().unwrap(),
             position: None,
             trigger: Trigger::Manual,
+            priority: None,
+            terms: RunTerms::default(),
             owed: vec![Owed { kind: OwedKind::Upload, subject: "s3://bucket".into(), payload: json!({}) }],
             jobs: (0..jobs).map(new_job).collect(),
         };
@@ -75,7 +79,12 @@ impl Site {
     }
 
     pub async fn claim(&self) -> ClaimedJob {
-        let offer = ClaimOffer { by: "gpu-1".parse().unwrap(), target: target(8), run: None };
+        let offer = ClaimOffer {
+            by: "gpu-1".parse().unwrap(),
+            host: Inventory::whole(&target(8)),
+            busy: Vec::new(),
+            run: None,
+        };
         self.queue.claim(&offer).await.unwrap().expect("a job is queued")
     }
 

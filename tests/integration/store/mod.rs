@@ -20,7 +20,7 @@ use benchd::queue::{
     AttemptEnd, ClaimOffer, ClaimedJob, Outcome, Pace, PassEnd, PassStart, PointOutcome, Queue, RunPlan,
     SeriesMeasurement, Submitted,
 };
-use benchd::store::{Commit, JobStart, NewJob, Owed, OwedKind, Store};
+use benchd::store::{Commit, JobStart, NewJob, Owed, OwedKind, RunTerms, Store};
 use chrono::{DateTime, TimeZone, Utc};
 
 const SHA: &str = "9816774803221e23e6f26178546c65c2466e2c90";
@@ -86,6 +86,7 @@ fn plan(sha: &str, jobs: usize) -> RunPlan {
         trigger: Trigger::Manual,
         priority: None,
         owed: Vec::new(),
+        terms: RunTerms::default(),
         jobs: (0..jobs).map(|n| new_job(&format!("org/model-{n}"))).collect(),
     }
 }

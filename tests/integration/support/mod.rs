@@ -1,5 +1,6 @@
 //! What several tests share.
 
+pub mod history;
 pub mod real_registry;
 pub mod s3;
 pub mod stand_in;
