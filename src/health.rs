@@ -37,6 +37,30 @@ pub enum Part {
     Draining,
 }
 
+impl Part {
+    /// The name in the API and in metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Database => "database",
+            Self::Engine => "engine",
+            Self::Registry => "registry",
+            Self::ObjectStore => "object_store",
+            Self::Github => "github",
+            Self::Disk => "disk",
+            Self::Devices => "devices",
+            Self::Tokens => "tokens",
+            Self::Paused => "paused",
+            Self::Draining => "draining",
+        }
+    }
+}
+
+impl std::fmt::Display for Part {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
 /// Why the daemon is not ready.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Trouble {
@@ -92,14 +116,14 @@ impl Health {
         let told = known.troubles.insert(part, (reason.clone(), since));
         drop(known);
         if told.is_none() {
-            tracing::warn!(health.part = ?part, "not ready: {reason}");
+            tracing::warn!(health.part = %part, "not ready: {reason}");
         }
     }
 
     /// Reports a part well.
     pub fn well(&self, part: Part) {
         if self.known().troubles.remove(&part).is_some() {
-            tracing::info!(health.part = ?part, "well again");
+            tracing::info!(health.part = %part, "well again");
         }
     }
 

@@ -64,7 +64,8 @@ pub async fn run(args: Args) -> CommandResult {
     store.copy_to(&partial).await.map_err(Failure::infrastructure)?;
     let runs = store.counts().await.map_err(Failure::infrastructure)?.runs.iter().map(|(_, _, runs)| runs).sum();
     store.close().await;
-    let finished = finish(&args, &partial, &database, &manifest, runs).map_err(Failure::infrastructure)?;
+    let finished = finish(&args, args.state_dir.folder()?, &partial, &database, &manifest, runs)
+        .map_err(Failure::infrastructure)?;
     if args.json {
         terminal::print_json(&finished).map_err(Failure::infrastructure)?;
     } else {
@@ -91,8 +92,14 @@ fn places(to: &Path) -> anyhow::Result<(PathBuf, PathBuf)> {
 }
 
 /// Copies the artifacts, writes the manifest and gives the database its name last: a backup that has it is whole.
-fn finish(args: &Args, partial: &Path, database: &Path, manifest: &Path, runs: u64) -> anyhow::Result<Manifest> {
-    let state_dir = args.state_dir.folder().map_err(|failure| failure.error)?;
+fn finish(
+    args: &Args,
+    state_dir: PathBuf,
+    partial: &Path,
+    database: &Path,
+    manifest: &Path,
+    runs: u64,
+) -> anyhow::Result<Manifest> {
     let artifact_files = match args.artifacts {
         true => Some(copy_files(&state_dir.join("artifacts"), &args.to.join("artifacts"))?),
         false => None,

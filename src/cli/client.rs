@@ -129,6 +129,12 @@ impl Client {
         self.value(path, self.checked(path, response).await?).await
     }
 
+    /// Takes something away.
+    pub async fn delete(&self, path: &str) -> Result<(), ClientError> {
+        let response = self.request(Method::DELETE, path).timeout(ANSWER_WITHIN).send().await;
+        self.checked(path, response).await.map(|_| ())
+    }
+
     /// Asks for a value that also comes with a state of trouble (`/readyz` answers 503 with its reasons).
     pub async fn get_whatever_status<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
         let response = self.request(Method::GET, path).timeout(ANSWER_WITHIN).send().await;

@@ -1,5 +1,6 @@
 //! The command line: one file per subcommand; this one parses, dispatches and turns an answer into an exit code.
 
+mod again;
 mod backup;
 mod cancel;
 mod check_benchmarks;
@@ -11,6 +12,7 @@ mod host;
 mod init;
 mod logs;
 mod pick;
+mod pause;
 mod plan;
 mod progress;
 mod queue;
@@ -22,6 +24,7 @@ mod schedule;
 mod show;
 mod source;
 mod state_dir;
+mod status;
 mod tables;
 pub mod terminal;
 
@@ -77,6 +80,16 @@ enum Command {
     Logs(logs::Args),
     /// Stop a run
     Cancel(cancel::Args),
+    /// Queue the failed jobs of a run again
+    Retry(again::Args),
+    /// Measure the commit of a run once more
+    Rerun(again::Args),
+    /// Tell whether all is well, what runs and what waits
+    Status(status::Args),
+    /// Stop triggers or a host from starting work
+    Pause(pause::Args),
+    /// Take a pause back
+    Resume(pause::Target),
     /// Copy the store while it is in use
     Backup(backup::Args),
     /// Print the docker command that repeats a run
@@ -166,6 +179,11 @@ async fn dispatch(command: Command) -> CommandResult {
         Command::Show(args) => show::run(args).await,
         Command::Logs(args) => logs::run(args).await,
         Command::Cancel(args) => cancel::run(args).await,
+        Command::Retry(args) => again::retry(args).await,
+        Command::Rerun(args) => again::rerun(args).await,
+        Command::Status(args) => status::run(args).await,
+        Command::Pause(args) => pause::pause(args).await,
+        Command::Resume(args) => pause::resume(args).await,
         Command::Backup(args) => backup::run(args).await,
         Command::Repro(args) => repro::run(args).await,
     }

@@ -2,18 +2,16 @@
 
 use comfy_table::{Cell, Table};
 
-use super::state_dir::StateDirArgs;
+use super::source::SourceArgs;
 use super::tables::{instant, right, table};
 use super::{Answer, CommandResult, Failure, terminal};
-use crate::clock::Clock;
 use crate::queue::place::{Place, QueueView, RunnerView};
-use crate::queue::{Pace, Queue};
 
 /// Arguments of `benchd queue`.
 #[derive(clap::Args)]
 pub struct Args {
     #[command(flatten)]
-    state_dir: StateDirArgs,
+    source: SourceArgs,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -21,10 +19,9 @@ pub struct Args {
 
 /// Runs the command.
 pub async fn run(args: Args) -> CommandResult {
-    let store = args.state_dir.open().await?;
-    let queue = Queue::new(store.clone(), Clock::system(), Pace::default());
-    let view = queue.view().await.map_err(Failure::infrastructure)?;
-    store.close().await;
+    let source = args.source.open().await?;
+    let view = source.queue().await?;
+    source.close().await;
     if args.json {
         terminal::print_json(&view).map_err(Failure::infrastructure)?;
     } else {

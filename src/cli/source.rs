@@ -8,8 +8,11 @@ use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use super::client::{Client, ClientError, ServerArgs};
 use super::state_dir::StateDirArgs;
 use super::{Failure, Fault, terminal};
+use crate::clock::Clock;
 use crate::http::api::runs::ValueWithPrevious;
 use crate::model::{JobId, RunId};
+use crate::queue::place::QueueView;
+use crate::queue::{Pace, Queue};
 use crate::store::artifacts::{Artifacts, AttemptKey};
 use crate::store::{JobDetail, RunDetail, RunFilter, RunSummary, Store};
 
@@ -116,6 +119,17 @@ impl Source {
                     value,
                 };
                 Ok(values.into_iter().map(with_previous).collect())
+            }
+        }
+    }
+
+    /// The queue as it stands.
+    pub async fn queue(&self) -> Result<QueueView, Failure> {
+        match self {
+            Self::Server(client) => Ok(client.get("/api/v1/queue").await?),
+            Self::Local { store, .. } => {
+                let queue = Queue::new(store.clone(), Clock::system(), Pace::default());
+                queue.view().await.map_err(Failure::infrastructure)
             }
         }
     }

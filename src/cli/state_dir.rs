@@ -33,9 +33,9 @@ impl StateDirArgs {
         }
     }
 
-    /// Whether a folder was named on the command line.
+    /// Whether a folder was named on the command line, or a configuration that names one.
     pub fn is_named(&self) -> bool {
-        self.state_dir.is_some()
+        self.state_dir.is_some() || self.config.is_some()
     }
 
     /// Opens the store there; one that does not exist is not made.

@@ -64,6 +64,12 @@ pub struct Caller {
     pub scope: Scope,
 }
 
+impl fmt::Display for Caller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name.as_deref().unwrap_or("somebody without a token"))
+    }
+}
+
 /// The file of tokens cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TokensError {

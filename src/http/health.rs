@@ -10,6 +10,7 @@ use utoipa::ToSchema;
 use super::AppState;
 use super::auth::Scope;
 use crate::health::{Part, SilentTask, Trouble};
+use crate::model::Control;
 
 /// Whether the process lives.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -48,6 +49,16 @@ pub async fn healthz(State(state): State<AppState>, headers: HeaderMap) -> (Stat
 )]
 pub async fn readyz(State(state): State<AppState>, headers: HeaderMap) -> (StatusCode, Json<Ready>) {
     state.health.report(Part::Database, &state.store.ping().await);
+    if let Ok(pauses) = state.queue.pauses().await {
+        let own = Control::Host(state.host.name.clone());
+        let ours: Vec<_> = pauses.iter().filter(|p| p.what == own || p.what == Control::Triggers).collect();
+        match ours.is_empty() {
+            true => state.health.well(Part::Paused),
+            false => {
+                state.health.trouble(Part::Paused, ours.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
+            }
+        }
+    }
     let troubles = state.health.troubles();
     let ready = troubles.is_empty();
     let reasons = if may_read(&state, &headers) { troubles } else { Vec::new() };

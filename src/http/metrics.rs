@@ -95,8 +95,7 @@ fn states(state: &AppState, counts: &Counts, now: DateTime<Utc>) -> String {
         let troubles = state.health.troubles();
         gauge!(meters::READY.name).set(if troubles.is_empty() { 1.0 } else { 0.0 });
         for trouble in troubles {
-            let part = serde_json::to_value(trouble.part).ok().and_then(|part| part.as_str().map(str::to_owned));
-            gauge!(meters::TROUBLE.name, "part" => part.unwrap_or_default()).set(1.0);
+            gauge!(meters::TROUBLE.name, "part" => trouble.part.as_str()).set(1.0);
         }
     });
     recorder.handle().render()

@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::RunnerName;
 
@@ -19,9 +20,10 @@ pub enum Control {
 }
 
 /// A pause: who, why and since when. It holds until it is taken back, whatever is restarted meanwhile.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Pause {
-    /// What is paused.
+    /// What is paused: `triggers` or `host:NAME`.
+    #[schema(value_type = String)]
     pub what: Control,
     /// Who paused it.
     pub by: String,

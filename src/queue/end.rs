@@ -3,6 +3,7 @@
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::settle::{end_claimed, finished, owe_uploads};
 use super::{Outcome, Queue};
@@ -10,7 +11,7 @@ use crate::model::{Conclusion, FailureKind, JobId, JobPhase, JobState, RunId, Ru
 use crate::store::{JobRow, JobStart, NewJob, NewRun, StoreError, Write};
 
 /// What became of a wish to cancel or supersede.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "cancelled", rename_all = "snake_case")]
 #[must_use]
 pub enum Cancelled {
@@ -36,7 +37,7 @@ pub enum RunningJobs {
 }
 
 /// What became of a wish to try the failed jobs of a run again.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "retried", rename_all = "snake_case")]
 #[must_use]
 pub enum Retried {
@@ -57,7 +58,7 @@ pub enum Retried {
 }
 
 /// What became of a wish to run a commit once more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "rerun", rename_all = "snake_case")]
 #[must_use]
 pub enum Rerun {

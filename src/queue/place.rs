@@ -6,6 +6,7 @@ use std::fmt;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::Queue;
 use super::claim::{ClaimOffer, Durations, GONE_AFTER, holding, in_order, wanting};
@@ -17,7 +18,7 @@ use crate::model::{
 use crate::store::{HeldJob, QueuedJob, StoreError};
 
 /// The queue at one instant.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct QueueView {
     /// When.
     pub at: DateTime<Utc>,
@@ -30,7 +31,7 @@ pub struct QueueView {
 }
 
 /// A machine that asks for jobs.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RunnerView {
     /// Its name.
     pub name: RunnerName,
@@ -43,7 +44,7 @@ pub struct RunnerView {
 }
 
 /// A job's place.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Place {
     /// The job.
     pub job: JobId,
@@ -74,7 +75,7 @@ pub struct Place {
 }
 
 /// Why a job is where it is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "why", rename_all = "snake_case")]
 pub enum Why {
     /// It is being prepared or runs.

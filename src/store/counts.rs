@@ -1,11 +1,11 @@
-//! Rows counted and looked up singly, for metrics, probes and the API: how many runs and jobs stand where, a job by its
-//! id, where a pass's files are.
+//! Rows counted and looked up singly, for metrics, probes and the API: how many runs and jobs stand where, and
+//! where a pass's files are.
 
 use chrono::{DateTime, Utc};
 
 use super::codec::{Columns, id_column};
 use super::error::sql;
-use super::{JobRow, OwedKind, Store, StoreError};
+use super::{OwedKind, Store, StoreError};
 use crate::model::{JobId, JobPhase, RunId, RunPhase};
 
 /// How many rows stand where.
@@ -104,15 +104,6 @@ impl Store {
             .await
             .map_err(sql("ask the database"))
             .map(|_| ())
-    }
-
-    /// The jobs that have not finished, oldest first.
-    pub async fn open_jobs(&self) -> Result<Vec<JobRow>, StoreError> {
-        let rows = sqlx::query("select * from jobs where state <> 'finished' order by id")
-            .fetch_all(&self.readers)
-            .await
-            .map_err(sql("read the open jobs"))?;
-        rows.iter().map(JobRow::read).collect()
     }
 
     /// A pass of a job: the one that is named, or the newest of those that fit.

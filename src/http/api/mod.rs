@@ -4,6 +4,7 @@ pub mod artifacts;
 mod extract;
 pub mod jobs;
 pub mod log;
+pub mod queue;
 pub mod runs;
 pub mod version;
 
@@ -25,13 +26,21 @@ pub fn routes(state: &AppState) -> OpenApiRouter<AppState> {
         .routes(routes!(runs::results))
         .routes(routes!(jobs::show))
         .routes(routes!(jobs::results))
-        .routes(routes!(artifacts::list));
+        .routes(routes!(artifacts::list))
+        .routes(routes!(queue::view))
+        .routes(routes!(queue::runners))
+        .routes(routes!(queue::pauses));
     let streams = OpenApiRouter::new()
         .routes(routes!(log::file))
         .routes(routes!(log::follow))
         .routes(routes!(artifacts::download));
-    let trigger = OpenApiRouter::new().routes(routes!(runs::cancel));
-    let answers = open.merge(scoped(read, state, Scope::Read)).merge(scoped(trigger, state, Scope::Trigger));
+    let trigger =
+        OpenApiRouter::new().routes(routes!(runs::cancel)).routes(routes!(runs::retry)).routes(routes!(runs::rerun));
+    let admin = OpenApiRouter::new().routes(routes!(queue::pause)).routes(routes!(queue::resume));
+    let answers = open
+        .merge(scoped(read, state, Scope::Read))
+        .merge(scoped(trigger, state, Scope::Trigger))
+        .merge(scoped(admin, state, Scope::Admin));
     at_once(answers).merge(scoped(streams, state, Scope::Read)).route_layer(middleware::from_fn(count))
 }
 

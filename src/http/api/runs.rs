@@ -2,17 +2,19 @@
 
 use std::fmt::Write as _;
 
-use axum::Json;
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderValue, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::IntoResponse;
+use axum::{Extension, Json};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::extract::{Path, Query};
 use crate::http::AppState;
+use crate::http::auth::Caller;
 use crate::http::problem::{Kind, Problem};
-use crate::model::{BranchName, RepoName, RunId, RunPhase};
+use crate::model::{BranchName, JobId, RepoName, RunId, RunPhase};
+use crate::queue::{Cancelled, Rerun, Retried};
 use crate::store::{Previous, RunDetail, RunFilter, RunRow, RunSummary, SeriesValue};
 
 /// How many runs a page has unless the request says.
@@ -45,6 +47,15 @@ pub struct ValueWithPrevious {
     pub value: SeriesValue,
     /// What the newest earlier run of the series has.
     pub previous: Option<Previous>,
+}
+
+/// The jobs of a run that wait again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Retry {
+    /// The run.
+    pub run: RunId,
+    /// Its jobs that wait again.
+    pub jobs: Vec<JobId>,
 }
 
 /// Runs, newest first.
@@ -132,29 +143,73 @@ pub async fn results(
     Ok(Json(values.into_iter().map(with_previous).collect()))
 }
 
-/// Stops a run: its waiting jobs end at once, its running ones when their runner hears of it. A run that has ended
-/// stays as it is.
+/// Stops a run: its waiting jobs end at once, its running ones when their runner hears of it; what was measured stays.
 #[utoipa::path(
-    post, path = "/api/v1/runs/{run}/cancel", tag = "runs", operation_id = "cancel_run", params(("run" = RunId, Path,)),
-    security(("token" = ["trigger"])),
+    post, path = "/api/v1/runs/{run}/cancel", tag = "runs", operation_id = "cancel_run",
+    params(("run" = RunId, Path,)), security(("token" = ["trigger"])),
     responses(
         (status = 200, body = RunRow, description = "The run as it is now"),
         (status = 404, body = Problem, content_type = "application/problem+json"),
         (status = 409, body = Problem, content_type = "application/problem+json"),
     ),
 )]
-pub async fn cancel(State(state): State<AppState>, Path(run): Path<RunId>) -> Result<Json<RunRow>, Problem> {
+pub async fn cancel(
+    State(state): State<AppState>,
+    Extension(caller): Extension<Caller>,
+    Path(run): Path<RunId>,
+) -> Result<Json<RunRow>, Problem> {
+    let cancelled = state.queue.cancel(run, &format!("cancelled by {caller}")).await?;
     let row = existing(&state, run).await?;
-    match row.state.phase() {
+    match (cancelled, row.state.phase()) {
         // Asked twice, it is as wanted.
-        RunPhase::Cancelled => return Ok(Json(row)),
-        phase @ (RunPhase::Measured | RunPhase::Published | RunPhase::Failed | RunPhase::Superseded) => {
-            return Err(Problem::new(Kind::Conflict, format!("run {run} is {phase}: there is nothing left to cancel")));
+        (Cancelled::Jobs { count: 1.. }, _) | (_, RunPhase::Cancelled) => Ok(Json(row)),
+        (Cancelled::Unknown, _) => Err(no_run(run)),
+        (Cancelled::Jobs { .. } | Cancelled::AlreadyEnded, phase) => {
+            Err(Problem::new(Kind::Conflict, format!("run {run} is {phase}: there is nothing left to cancel")))
         }
-        RunPhase::Requested | RunPhase::Queued | RunPhase::Running => {}
     }
-    let _cancelled = state.queue.cancel(run, "cancelled through the API").await?;
-    existing(&state, run).await.map(Json)
+}
+
+/// Queues the jobs of a run again that ended without results, each with all its attempts.
+#[utoipa::path(
+    post, path = "/api/v1/runs/{run}/retry", tag = "runs", operation_id = "retry_run",
+    params(("run" = RunId, Path,)), security(("token" = ["trigger"])),
+    responses(
+        (status = 200, body = Retry),
+        (status = 404, body = Problem, content_type = "application/problem+json"),
+        (status = 409, body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+pub async fn retry(State(state): State<AppState>, Path(run): Path<RunId>) -> Result<Json<Retry>, Problem> {
+    let conflict = |detail| Err(Problem::new(Kind::Conflict, detail));
+    match state.queue.retry(run).await? {
+        Retried::Jobs { jobs } => Ok(Json(Retry { run, jobs })),
+        Retried::NothingFailed => {
+            conflict(format!("no job of run {run} ended without results; measuring it once more is a rerun"))
+        }
+        Retried::Superseded { by: Some(by) } => conflict(format!("run {by} took the place of run {run}")),
+        Retried::Superseded { by: None } => conflict(format!("a newer run took the place of run {run}")),
+        Retried::Unknown => Err(no_run(run)),
+    }
+}
+
+/// Measures the commit of a run once more: a new run with the same jobs.
+#[utoipa::path(
+    post, path = "/api/v1/runs/{run}/rerun", tag = "runs", operation_id = "rerun_run",
+    params(("run" = RunId, Path,)), security(("token" = ["trigger"])),
+    responses(
+        (status = 202, body = RunRow, description = "The new run", headers(("Location" = String))),
+        (status = 404, body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+pub async fn rerun(State(state): State<AppState>, Path(run): Path<RunId>) -> Result<impl IntoResponse, Problem> {
+    match state.queue.rerun(run).await? {
+        Rerun::Run { run } => {
+            let location = [(header::LOCATION, format!("/api/v1/runs/{run}"))];
+            Ok((StatusCode::ACCEPTED, location, Json(existing(&state, run).await?)))
+        }
+        Rerun::Unknown => Err(no_run(run)),
+    }
 }
 
 /// A run that must be there.

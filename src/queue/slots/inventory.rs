@@ -4,12 +4,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::config::Packing;
 use crate::model::{CpuSet, DeviceId, DeviceType, Platform, Target};
 
 /// What a host has for jobs.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Inventory {
     /// Kind of hardware.
     pub platform: Platform,
@@ -22,7 +23,7 @@ pub struct Inventory {
 }
 
 /// A device and the processors that go with it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct HostDevice {
     /// Which device.
     pub id: DeviceId,
