@@ -257,13 +257,19 @@ impl From<StoreError> for Problem {
     }
 }
 
+/// What a library says of a request's part, without its own opening words ("Failed to deserialize query string: ").
+fn malformed(part: &str, text: &str) -> Problem {
+    let fault = text.split_once(": ").map_or(text, |(_, fault)| fault);
+    Problem::new(Kind::Malformed, format!("in the {part}: {fault}"))
+}
+
 impl From<JsonRejection> for Problem {
     fn from(rejection: JsonRejection) -> Self {
         match rejection {
             JsonRejection::MissingJsonContentType(_) => Self::of_status(StatusCode::UNSUPPORTED_MEDIA_TYPE),
             // The text names line, column and field of the fault.
-            JsonRejection::JsonDataError(error) => Self::new(Kind::Malformed, with_causes(&error)),
-            JsonRejection::JsonSyntaxError(error) => Self::new(Kind::Malformed, with_causes(&error)),
+            JsonRejection::JsonDataError(error) => malformed("body", &error.body_text()),
+            JsonRejection::JsonSyntaxError(error) => malformed("body", &error.body_text()),
             other => Self::of_status(other.status()),
         }
     }
@@ -271,12 +277,12 @@ impl From<JsonRejection> for Problem {
 
 impl From<PathRejection> for Problem {
     fn from(rejection: PathRejection) -> Self {
-        Self::new(Kind::Malformed, format!("in the path: {}", rejection.body_text()))
+        malformed("path", &rejection.body_text())
     }
 }
 
 impl From<QueryRejection> for Problem {
     fn from(rejection: QueryRejection) -> Self {
-        Self::new(Kind::Malformed, format!("in the query: {}", rejection.body_text()))
+        malformed("query", &rejection.body_text())
     }
 }

@@ -25,7 +25,7 @@ const MOST_FILES: usize = 10_000;
 /// A file of an attempt.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 pub struct Artifact {
-    /// Its path in the attempt's folder: `1/log.txt`, `1/results/...`.
+    /// Its path in the attempt's folder: `1/console.log`, `1/results/...`.
     pub path: String,
     /// Its size.
     pub bytes: u64,

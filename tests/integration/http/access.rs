@@ -20,9 +20,14 @@ async fn operations(site: &Site) -> Vec<(Method, String, String)> {
     let mut found = Vec::new();
     for (path, item) in described["paths"].as_object().unwrap() {
         let mut filled = path.clone();
-        for (parameter, value) in
-            [("{run}", "1"), ("{job}", "1"), ("{attempt}", "1"), ("{*path}", "1/log.txt"), ("{path}", "1/log.txt")]
-        {
+        for (parameter, value) in [
+            ("{run}", "1"),
+            ("{what}", "triggers"),
+            ("{job}", "1"),
+            ("{attempt}", "1"),
+            ("{*path}", "1/console.log"),
+            ("{path}", "1/console.log"),
+        ] {
             filled = filled.replace(parameter, value);
         }
         assert!(!filled.contains('{'), "{path}: a parameter that this test does not know");

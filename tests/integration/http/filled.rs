@@ -1,7 +1,9 @@
 //! A store with runs in several states, made by the queue's own verbs.
 
+use benchd::config::Packing;
 use benchd::model::{
-    Conclusion, ExpectedPoint, FailureKind, JobId, Measurement, PointState, Role, RunId, Trigger, Variant, metric_kind,
+    Conclusion, DeviceId, ExpectedPoint, FailureKind, JobId, Measurement, PointState, Role, RunId, Trigger, Variant,
+    metric_kind,
 };
 use benchd::queue::slots::Inventory;
 use benchd::queue::{
@@ -52,7 +54,7 @@ impl Site {
             target: target(1),
             model: format!("org/model-{n}"),
             spec: json!({"models": [n]}),
-            selection: "c0ffee".to_owned(),
+            selection: "all".into(),
             required: true,
             max_attempts: 3,
             start: JobStart::Queued,
@@ -79,12 +81,9 @@ impl Site {
     }
 
     pub async fn claim(&self) -> ClaimedJob {
-        let offer = ClaimOffer {
-            by: "gpu-1".parse().unwrap(),
-            host: Inventory::whole(&target(8)),
-            busy: Vec::new(),
-            run: None,
-        };
+        let all = (0..8).map(DeviceId::from);
+        let host = Inventory::new(target(8).platform, target(8).device_type, all, Packing::Pack);
+        let offer = ClaimOffer { by: "gpu-1".parse().unwrap(), host, busy: Vec::new(), run: None };
         self.queue.claim(&offer).await.unwrap().expect("a job is queued")
     }
 

@@ -8,6 +8,7 @@ mod limits;
 mod logs;
 mod metrics;
 mod openapi;
+mod queue;
 mod resources;
 
 use std::net::SocketAddr;

@@ -74,7 +74,7 @@ async fn artifacts_are_listed_and_never_left() {
     let base = format!("/api/v1/jobs/{}/attempts/1/artifacts", filled.good_job);
     let files: Vec<Artifact> = serde_json::from_value(site.json(&base).await).unwrap();
     let paths: Vec<_> = files.iter().map(|file| file.path.as_str()).collect();
-    assert_eq!(paths, ["1/log.txt", "1/results/latency.json"], "a link is not listed");
+    assert_eq!(paths, ["1/console.log", "1/results/latency.json"], "a link is not listed");
     let answer = site.get(&format!("{base}/1/results/latency.json")).await;
     assert_eq!((answer.status, answer.text.as_str()), (200, "[]"));
     assert_eq!(answer.header("content-type"), "application/octet-stream");
@@ -87,7 +87,7 @@ async fn artifacts_are_listed_and_never_left() {
         "%2fetc%2fpasswd",
         "1/results",
         "1",
-        "1/./../../1/log.txt",
+        "1/./../../1/console.log",
         "1/results/none.json",
         "1/%00",
     ] {
