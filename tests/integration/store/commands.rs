@@ -79,7 +79,10 @@ async fn a_run_is_shown_with_values_points_and_files() {
     assert_eq!(value["values"][0]["passes"], serde_json::json!([[1.1]]));
     assert_eq!(value["values"][0]["previous"]["value"], 1.0);
     let log = value["artifacts"][0]["log"].as_str().unwrap();
-    assert!(log.starts_with(dir.path().join("artifacts").to_str().unwrap()) && log.ends_with("/1/1/console.log"), "{log}");
+    assert!(
+        log.starts_with(dir.path().join("artifacts").to_str().unwrap()) && log.ends_with("/1/1/console.log"),
+        "{log}"
+    );
     let values = answer(dir.path(), &["show", &good.to_string(), "--values"], 0);
     assert!(values.contains("raw values"), "{values}");
 }
