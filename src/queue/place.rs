@@ -113,7 +113,7 @@ pub enum Why {
         /// Who stopped it, and why.
         pause: Pause,
     },
-    /// No machine with this hardware has asked for a job.
+    /// No machine with this hardware has asked for a job lately.
     NoRunner,
     /// No host has as many devices.
     TooLarge {
@@ -362,7 +362,7 @@ impl fmt::Display for Why {
             }
             Self::Backoff { until } => write!(f, "tried again at {} after a fault", time(until)),
             Self::Paused { pause } => pause.fmt(f),
-            Self::NoRunner => f.write_str("no runner with this hardware has asked for a job"),
+            Self::NoRunner => f.write_str("no runner with this hardware has asked for a job within a day"),
             Self::TooLarge { needs, has } => write!(f, "needs {needs} devices, no host has more than {has}"),
             Self::DevicesBusy { devices } => {
                 f.write_str("waits for devices that somebody else uses: ")?;

@@ -1,10 +1,13 @@
 //! The store and the queue with a real database file: faults of the disk and of other processes, kills, claims,
 //! leases, the ends of runs, and the commands that look at them.
 
+mod clock;
 mod commands;
+mod ends;
 mod faults;
 mod queue;
 mod simulation;
+mod slots;
 mod states;
 mod values;
 
@@ -148,6 +151,11 @@ impl Bench {
 
     async fn claim(&self) -> ClaimedJob {
         self.queue.claim(&offer("host")).await.unwrap().expect("a job is queued")
+    }
+
+    async fn conclusions(&self, run: RunId) -> Vec<String> {
+        let jobs = self.store.jobs_of_run(run).await.unwrap();
+        jobs.iter().map(|job| job.state.to_string()).collect()
     }
 
     /// Runs one pass of a claimed job that measures `values` of the latency.

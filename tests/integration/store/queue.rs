@@ -55,19 +55,26 @@ async fn every_job_is_claimed_exactly_once() {
 async fn a_runner_takes_only_what_fits_it() {
     let dir = tempfile::tempdir().unwrap();
     let bench = bench(dir.path()).await;
+    let offer_of = |by, devices| ClaimOffer { host: host(devices, Packing::Exclusive), ..offer(by) };
+    let (small, large) = (offer_of("one device", 1), offer_of("two devices", 2));
+    assert!(bench.queue.claim(&large).await.unwrap().is_none(), "nothing is queued");
     let mut two = plan(SHA, 1);
     two.jobs[0].target.count = 2;
     let run = bench.submit(&two).await;
-    let mut large = ClaimOffer { host: host(2, Packing::Exclusive), ..offer("two devices") };
-    large.run = Some((run.number() + 1).try_into().unwrap());
-    assert!(bench.queue.claim(&large).await.unwrap().is_none(), "only jobs of the run it asks for");
-    let small = ClaimOffer { host: host(1, Packing::Exclusive), ..offer("one device") };
-    assert!(bench.queue.claim(&small).await.unwrap().is_none(), "left for a larger runner");
+    let of_another = ClaimOffer { run: Some((run.number() + 1).try_into().unwrap()), ..large.clone() };
+    assert!(bench.queue.claim(&of_another).await.unwrap().is_none(), "only jobs of the run it asks for");
+    assert!(bench.queue.claim(&small).await.unwrap().is_none(), "left for the larger runner");
     let mut other = offer("other device");
     other.host.device_type = "NVIDIA B200".parse().unwrap();
     assert!(bench.queue.claim(&other).await.unwrap().is_none(), "targets never stand for each other");
-    large.run = Some(run);
     assert!(bench.queue.claim(&large).await.unwrap().is_some());
+
+    let mut four = plan(SHA, 2);
+    four.jobs[0].target.count = 4;
+    let run = bench.submit(&four).await;
+    assert_eq!(bench.queue.claim(&small).await.unwrap().unwrap().job.target.count, 1, "no runner has four");
+    let JobState::Finished { conclusion } = bench.job_state(run).await else { panic!("the large job is skipped") };
+    assert_eq!(conclusion.to_string(), "skipped: needs 4 devices (Xeon_8488C_48c), this host has 1");
 }
 
 #[tokio::test]
