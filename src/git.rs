@@ -212,13 +212,24 @@ impl Checkout {
     /// As [`Checkout::run`].
     pub async fn tip(&self, branch: &BranchName) -> Result<Option<CommitSha>, GitError> {
         for place in ["refs/remotes/origin/", "refs/heads/", "refs/remotes/", "refs/"] {
-            match self.resolve(&format!("{place}{branch}")).await {
-                Ok(sha) => return Ok(Some(sha)),
-                Err(GitError::Failed { message, .. }) if message == NO_MESSAGE => {}
-                Err(error) => return Err(error),
+            if let Some(sha) = self.find(&format!("{place}{branch}")).await? {
+                return Ok(Some(sha));
             }
         }
         Ok(None)
+    }
+
+    /// The commit that `revision` names; `None` when the clone has nothing of that name.
+    ///
+    /// # Errors
+    /// As [`Checkout::resolve`].
+    pub async fn find(&self, revision: &str) -> Result<Option<CommitSha>, GitError> {
+        match self.resolve(revision).await {
+            Ok(sha) => Ok(Some(sha)),
+            // Nothing is said of a name that is not there.
+            Err(GitError::Failed { message, .. }) if message == NO_MESSAGE => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// The branch that is checked out; `None` when `HEAD` is detached.

@@ -2,9 +2,11 @@
 
 pub mod context;
 pub mod cron;
+pub mod manual;
 pub mod pick;
 pub mod policy;
 pub mod request;
+pub mod resolve;
 pub mod schedule;
 pub mod source;
 pub mod tick;

@@ -17,16 +17,16 @@ use crate::support::s3::{Fault, S3Server};
 use crate::support::stand_in::{StandIn, answer};
 use crate::support::{benchd, shared};
 
-const REPO: &str = "vllm-project/vllm";
+pub const REPO: &str = "vllm-project/vllm";
 const REGISTRY: (&str, &str) = ("docker-distribution-api-version", "registry/2.0");
 const DIGEST: &str = "sha256:0000000000000000000000000000000000000000000000000000000000000000";
 
 /// GitHub, registry, bucket and a configuration that names them.
-struct World {
-    github: StandIn,
-    registry: StandIn,
-    bucket: S3Server,
-    dir: TempDir,
+pub struct World {
+    pub github: StandIn,
+    pub registry: StandIn,
+    pub bucket: S3Server,
+    pub dir: TempDir,
 }
 
 /// What `benchd pick --json` said.
@@ -39,7 +39,7 @@ struct Said {
 
 impl World {
     /// `images` by name without the registry's host; `objects` by key.
-    async fn new(history: StandInHistory, images: BTreeSet<String>, objects: &[String]) -> Self {
+    pub async fn new(history: StandInHistory, images: BTreeSet<String>, objects: &[String]) -> Self {
         let github = history.serve(REPO).await;
         let registry = registry(images).await;
         let bucket = S3Server::start_open("ossci-benchmarks");
@@ -51,7 +51,7 @@ impl World {
         Self { github, registry, bucket, dir: tempfile::tempdir().unwrap() }
     }
 
-    fn configure(&self, platform: &str, suffix: &str, model: &str, more: &str) {
+    pub fn configure(&self, platform: &str, suffix: &str, model: &str, more: &str) {
         let dir = self.dir.path();
         let host = &self.registry.host;
         let folder = dir.join("benchmarks").join(platform);
@@ -118,13 +118,13 @@ async fn registry(images: BTreeSet<String>) -> StandIn {
 }
 
 /// A recorded case.
-struct Case {
-    name: String,
-    input: Value,
-    expected: Value,
+pub struct Case {
+    pub name: String,
+    pub input: Value,
+    pub expected: Value,
 }
 
-fn cases() -> Vec<Case> {
+pub fn cases() -> Vec<Case> {
     let Some(folder) = shared("golden/commit_select") else { return Vec::new() };
     let read = |path: PathBuf| serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
     let mut cases: Vec<_> = fs::read_dir(folder)
@@ -142,7 +142,7 @@ fn cases() -> Vec<Case> {
     cases
 }
 
-fn texts(value: &Value) -> Vec<String> {
+pub fn texts(value: &Value) -> Vec<String> {
     value.as_array().unwrap().iter().map(|text| text.as_str().unwrap().to_owned()).collect()
 }
 
@@ -232,15 +232,15 @@ async fn recorded_cases() {
 
 const IMAGES: &str = "q9t5s3a7/vllm-ci-postmerge-repo";
 
-fn shas(count: usize) -> Vec<String> {
+pub fn shas(count: usize) -> Vec<String> {
     (0..count).map(sha).collect()
 }
 
-fn image(sha: &str) -> String {
+pub fn image(sha: &str) -> String {
     format!("{IMAGES}:{sha}")
 }
 
-fn key(sha: &str, model: &str) -> String {
+pub fn key(sha: &str, model: &str) -> String {
     format!("v3/{REPO}/main/{sha}/X/benchmark_results_{model}.json")
 }
 

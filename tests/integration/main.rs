@@ -33,4 +33,5 @@ mod sample_suite;
 mod store;
 mod suite_log;
 mod support;
+mod triggers;
 mod upload_api;
