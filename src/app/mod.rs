@@ -3,3 +3,5 @@
 pub mod identity;
 pub mod once;
 pub mod runner;
+pub mod serve;
+mod work;

@@ -1,6 +1,7 @@
 //! This host as a runner: its hardware, engine, registries, store and outbox, opened once from the configuration.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::clock::Clock;
 use crate::config::{Config, SecretError, environment};
@@ -116,25 +117,11 @@ impl Runner {
         state_dir: &Path,
         clock: &Clock,
     ) -> Result<Self, OpenError> {
-        let registry = Registry::new(RegistrySettings::configured(&config.registries)?)?;
+        let registry = Arc::new(Registry::new(RegistrySettings::configured(&config.registries)?)?);
         let store = Store::open(state_dir).await?;
         let queue = Queue::new(store.clone(), clock.clone(), Pace::default());
-        let artifacts = Artifacts::new(state_dir);
-        let worker = Worker {
-            engine,
-            registry,
-            queue: queue.clone(),
-            store: store.clone(),
-            artifacts: artifacts.clone(),
-            state_dir: state_dir.to_owned(),
-            execution: config.execution.clone(),
-            retention: config.retention.clone(),
-            clone_url: config.github.clone_url(),
-            memory_bytes: inventory.memory_bytes,
-            device_count: inventory.count,
-            clock: clock.clone(),
-        };
-        let outbox = Outbox::new(store.clone(), queue.clone(), artifacts, clock.clone(), Patience::default());
+        let outbox = outbox(&store, &queue, state_dir, clock);
+        let worker = worker(config, &inventory, engine, registry, &queue, &store, state_dir, clock);
         Ok(Self { name: host_name()?, inventory, queue, store, worker, outbox })
     }
 
@@ -142,6 +129,39 @@ impl Runner {
     pub fn target(&self) -> Target {
         target_of(&self.inventory)
     }
+}
+
+/// What executes jobs on this host.
+#[expect(clippy::too_many_arguments, reason = "the one place where a worker's parts come together")]
+pub fn worker(
+    config: &Config,
+    inventory: &DeviceInventory,
+    engine: Engine,
+    registry: Arc<Registry>,
+    queue: &Queue,
+    store: &Store,
+    state_dir: &Path,
+    clock: &Clock,
+) -> Worker {
+    Worker {
+        engine,
+        registry,
+        queue: queue.clone(),
+        store: store.clone(),
+        artifacts: Artifacts::new(state_dir),
+        state_dir: state_dir.to_owned(),
+        execution: config.execution.clone(),
+        retention: config.retention.clone(),
+        clone_url: config.github.clone_url(),
+        memory_bytes: inventory.memory_bytes,
+        device_count: inventory.count,
+        clock: clock.clone(),
+    }
+}
+
+/// What delivers the results below `state_dir`.
+pub fn outbox(store: &Store, queue: &Queue, state_dir: &Path, clock: &Clock) -> Outbox {
+    Outbox::new(store.clone(), queue.clone(), Artifacts::new(state_dir), clock.clone(), Patience::default())
 }
 
 /// All devices of a host as one target.

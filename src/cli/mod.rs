@@ -11,8 +11,8 @@ mod doctor;
 mod host;
 mod init;
 mod logs;
-mod pick;
 mod pause;
+mod pick;
 mod plan;
 mod progress;
 mod queue;
@@ -21,6 +21,7 @@ mod results;
 mod run;
 mod runs;
 mod schedule;
+mod serve;
 mod show;
 mod source;
 mod state_dir;
@@ -52,6 +53,8 @@ struct Cli {
 enum Command {
     /// Measure one commit on this host: image, suites, check, upload
     Run(Box<run::Args>),
+    /// Run the daemon: schedule, queue, jobs, API
+    Serve(serve::Args),
     /// Show which jobs and points a commit would be measured with
     Plan(plan::Args),
     /// Show which commit the schedule would measure, and why each newer one is passed over
@@ -165,6 +168,7 @@ pub fn main() -> ExitCode {
 async fn dispatch(command: Command) -> CommandResult {
     match command {
         Command::Run(args) => run::run(*args).await,
+        Command::Serve(args) => serve::run(args).await,
         Command::Plan(args) => plan::run(args).await,
         Command::Pick(args) => pick::run(*args).await,
         Command::Schedule(args) => schedule::run(args).await,

@@ -43,7 +43,7 @@ pub struct Worker {
     /// The container engine.
     pub engine: Engine,
     /// The registries' client.
-    pub registry: Registry,
+    pub registry: Arc<Registry>,
     /// The queue.
     pub queue: Queue,
     /// The store, for the record of pulled images.

@@ -1,0 +1,387 @@
+//! The daemon: named tasks that each look at the rows and move them one step, until it is told to stop. Everything it
+//! does is repeatable, so that a kill at any moment is a restart.
+
+use std::fs::{File, TryLockError};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::runner::{self, OpenError, connect_github, detect, host_name, outbox, target_of};
+use super::work;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::executor::device::DeviceInventory;
+use crate::executor::room::disk_room;
+use crate::health::{Health, Part, Pulse, with_causes};
+use crate::http::{self, AppState, Host};
+use crate::model::{JobState, RunnerName};
+use crate::publish::outbox::{Delivery, Outbox};
+use crate::queue::spec::{ImageOrder, JobSpec};
+use crate::queue::{Pace, Queue};
+use crate::registry::{Finding, Presence, Registry, RegistrySettings};
+use crate::store::artifacts::Artifacts;
+use crate::store::{JobRow, Store, StoreError};
+use crate::trigger::{Context, schedule};
+
+/// Name of the file that a running daemon locks in its state directory.
+pub const LOCK_FILE: &str = "benchd.lock";
+/// How often the rows are looked at. Every task waits first, so that a fault that repeats is no busy loop.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// How often old artifacts are removed and room is looked at.
+const SWEEP_EVERY: Duration = Duration::from_secs(600);
+/// Below this much room on the state directory's disk no job is begun, in bytes.
+pub(super) const ROOM_NEEDED_BYTES: u64 = 512 << 20;
+/// How long a task may be silent before the daemon counts as hanging.
+const SILENT_AT_MOST: Duration = Duration::from_secs(900);
+
+/// Why the daemon cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// Another daemon uses the state directory.
+    #[error("another benchd runs with the state directory {}: stop it, or give each its own `state_dir`", dir.display())]
+    Running {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// The state directory cannot be locked.
+    #[error("failed to lock {}", path.display())]
+    Lock {
+        /// The lock file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// An address cannot be listened on.
+    #[error("failed to listen on {address} (`http.listen`)")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A part of the daemon cannot be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// A schedule cannot be followed.
+    #[error(transparent)]
+    Schedule(#[from] schedule::ScheduleError),
+    /// The web server failed.
+    #[error(transparent)]
+    Http(#[from] http::ServeError),
+    /// A task ended by a panic.
+    #[error("a task of the daemon has failed")]
+    Task(#[from] tokio::task::JoinError),
+}
+
+impl ServeError {
+    /// Whether what a person gave is at fault, rather than something outside.
+    pub fn is_usage(&self) -> bool {
+        match self {
+            Self::Open(error) => error.is_usage(),
+            Self::Schedule(schedule::ScheduleError::Expression { .. }) => true,
+            Self::Running { .. }
+            | Self::Lock { .. }
+            | Self::Listen { .. }
+            | Self::Schedule(_)
+            | Self::Http(_)
+            | Self::Task(_) => false,
+        }
+    }
+}
+
+/// What the tasks share.
+pub(super) struct Daemon {
+    pub(super) config: Arc<Config>,
+    pub(super) name: RunnerName,
+    pub(super) inventory: DeviceInventory,
+    pub(super) store: Store,
+    pub(super) queue: Queue,
+    pub(super) registry: Arc<Registry>,
+    pub(super) health: Health,
+    pub(super) clock: Clock,
+    artifacts: Artifacts,
+    outbox: Outbox,
+}
+
+/// Runs the daemon until `stop` is cancelled: then no job is begun any more, running containers go on and are adopted by
+/// the next start. `ready` is called with the addresses once requests are answered.
+///
+/// # Errors
+/// When a part of it cannot be opened, or a task fails.
+pub async fn serve(
+    config: Config,
+    clock: Clock,
+    stop: CancellationToken,
+    ready: impl FnOnce(&[SocketAddr]),
+) -> Result<(), ServeError> {
+    // A broken schedule is told before anything is begun.
+    schedule::configured(&config)?;
+    let config = Arc::new(config);
+    let _lock = lock(&config.state_dir)?;
+    let (daemon, context) = open(&config, &clock).await?;
+    let mut listeners = Vec::new();
+    for address in &config.http.listen {
+        let listener = TcpListener::bind(address).await;
+        listeners.push(listener.map_err(|source| ServeError::Listen { address: *address, source })?);
+    }
+    let addresses: Vec<SocketAddr> = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
+    let host = Host { name: daemon.name.clone(), target: target_of(&daemon.inventory) };
+    let state = AppState::new(
+        daemon.store.clone(),
+        daemon.queue.clone(),
+        clock.clone(),
+        config.clone(),
+        daemon.health.clone(),
+        host,
+        stop.child_token(),
+    );
+    let mut tasks: JoinSet<Result<(), ServeError>> = JoinSet::new();
+    let pulse = |name| daemon.health.task(name, SILENT_AT_MOST);
+    tasks.spawn(looping(settle_one, daemon.clone(), pulse("settle"), LOOK_EVERY, stop.clone()));
+    tasks.spawn(looping(sweep_one, daemon.clone(), pulse("sweep"), SWEEP_EVERY, stop.clone()));
+    tasks.spawn(looping(look_one, daemon.clone(), pulse("images"), LOOK_EVERY, stop.clone()));
+    tasks.spawn(looping(deliver_one, daemon.clone(), pulse("deliver"), LOOK_EVERY, stop.clone()));
+    tasks.spawn(work::run(daemon.clone(), pulse("work"), stop.clone()));
+    let (scheduled, stopped) = (context, stop.clone());
+    tasks.spawn(async move { Ok(schedule::run(scheduled, stopped).await?) });
+    let (serving, stopped) = (state, stop.clone());
+    tasks.spawn(async move { Ok(http::serve(listeners, serving, stopped).await?) });
+    tasks.spawn(watchdog(daemon.health.clone(), stop.clone()));
+    ready(&addresses);
+    notify(&[sd_notify::NotifyState::Ready]);
+    let mut result = Ok(());
+    while let Some(ended) = tasks.join_next().await {
+        if let Err(error) = ended.map_err(ServeError::from).and_then(|ended| ended) {
+            // One task that cannot go on ends all: the service manager starts the daemon anew.
+            stop.cancel();
+            result = Err(error);
+        }
+    }
+    notify(&[sd_notify::NotifyState::Stopping]);
+    daemon.store.close().await;
+    result
+}
+
+async fn open(config: &Arc<Config>, clock: &Clock) -> Result<(Arc<Daemon>, Context), ServeError> {
+    let inventory = detect(config).await.map_err(OpenError::from)?;
+    let settings = RegistrySettings::configured(&config.registries).map_err(OpenError::from)?;
+    let registry = Arc::new(Registry::new(settings).map_err(OpenError::from)?);
+    let store = Store::open(&config.state_dir).await.map_err(OpenError::from)?;
+    let queue = Queue::new(store.clone(), clock.clone(), Pace::default());
+    let daemon = Arc::new(Daemon {
+        config: config.clone(),
+        name: host_name().map_err(OpenError::from)?,
+        store: store.clone(),
+        queue: queue.clone(),
+        registry: registry.clone(),
+        health: Health::new(clock.clone()),
+        clock: clock.clone(),
+        artifacts: Artifacts::new(&config.state_dir),
+        outbox: outbox(&store, &queue, &config.state_dir, clock),
+        inventory,
+    });
+    let context = Context {
+        config: config.clone(),
+        store,
+        queue,
+        github: Some(connect_github(config)?),
+        registry,
+        clock: clock.clone(),
+        target: target_of(&daemon.inventory),
+        cache: config.state_dir.join("benchmarks"),
+    };
+    Ok((daemon, context))
+}
+
+/// Keeps a second daemon from the same state directory, for as long as the file is open.
+fn lock(dir: &Path) -> Result<File, ServeError> {
+    let path = dir.join(LOCK_FILE);
+    let failed = |source| ServeError::Lock { path: path.clone(), source };
+    std::fs::create_dir_all(dir).map_err(failed)?;
+    let file = File::create(&path).map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(ServeError::Running { dir: dir.to_owned() }),
+        Err(TryLockError::Error(source)) => Err(failed(source)),
+    }
+}
+
+/// Runs `one` again and again; it only logs what `one` could not do, waits and listens for the stop.
+async fn looping<F>(
+    one: impl Fn(Arc<Daemon>) -> F + Send,
+    daemon: Arc<Daemon>,
+    pulse: Pulse,
+    every: Duration,
+    stop: CancellationToken,
+) -> Result<(), ServeError>
+where
+    F: Future<Output = Result<(), StoreError>> + Send,
+{
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            () = tokio::time::sleep(every) => {}
+        }
+        pulse.beat();
+        let done = one(daemon.clone()).await;
+        daemon.health.report(Part::Database, &done);
+        if let Err(error) = done {
+            tracing::warn!("failed to move the rows on: {}", with_causes(&error));
+        }
+    }
+}
+
+async fn settle_one(daemon: Arc<Daemon>) -> Result<(), StoreError> {
+    let paused = daemon.queue.pauses().await?;
+    match paused.first() {
+        Some(pause) => daemon.health.trouble(Part::Paused, format!("{} is paused by {}", pause.what, pause.by)),
+        None => daemon.health.well(Part::Paused),
+    }
+    daemon.queue.settle().await.map(drop)
+}
+
+async fn sweep_one(daemon: Arc<Daemon>) -> Result<(), StoreError> {
+    let limits = &daemon.config.retention.artifacts;
+    match daemon.artifacts.sweep(&daemon.store, limits, daemon.clock.now()).await {
+        Ok(swept) if swept.attempts.is_empty() => {}
+        Ok(swept) => tracing::info!("removed artifacts of {} attempts, {} bytes", swept.attempts.len(), swept.bytes),
+        Err(error) => tracing::warn!("failed to remove old artifacts: {}", with_causes(&error)),
+    }
+    match disk_room(&daemon.config.state_dir) {
+        Ok(room) if room.free_bytes < ROOM_NEEDED_BYTES => {
+            daemon.health.trouble(Part::Disk, format!("{} MiB are free in the state directory", room.free_bytes >> 20));
+        }
+        Ok(_) => daemon.health.well(Part::Disk),
+        Err(error) => daemon.health.trouble(Part::Disk, with_causes(&error)),
+    }
+    Ok(())
+}
+
+/// Looks for the images that jobs wait for.
+async fn look_one(daemon: Arc<Daemon>) -> Result<(), StoreError> {
+    for job in daemon.queue.due_looks().await? {
+        look_for_image(&daemon, &job).await?;
+    }
+    Ok(())
+}
+
+async fn look_for_image(daemon: &Daemon, job: &JobRow) -> Result<(), StoreError> {
+    let spec: JobSpec = match serde_json::from_value(job.spec.clone()) {
+        Ok(spec) => spec,
+        Err(error) => {
+            let _waiting = daemon.queue.image_unknown(job.id, "(unreadable job)", &error.to_string()).await?;
+            return Ok(());
+        }
+    };
+    let (asked, found) = find(daemon, job, &spec).await;
+    match found {
+        Ok(Presence::Present { .. }) => {
+            daemon.health.well(Part::Registry);
+            let _outcome = daemon.queue.image_found(job.id).await?;
+        }
+        Ok(Presence::Absent) => {
+            daemon.health.well(Part::Registry);
+            let _waiting = daemon.queue.image_still_absent(job.id, &asked).await?;
+        }
+        Err(error) => {
+            daemon.health.trouble(Part::Registry, error.clone());
+            let _waiting = daemon.queue.image_unknown(job.id, &asked, &error).await?;
+        }
+    }
+    Ok(())
+}
+
+/// What was asked for, and whether it is there; an error with its causes.
+async fn find(daemon: &Daemon, job: &JobRow, spec: &JobSpec) -> (String, Result<Presence, String>) {
+    match &spec.image {
+        ImageOrder::Reference(text) => {
+            let found = match text.parse() {
+                Ok(reference) => daemon.registry.look_up(&reference).await.map_err(|error| with_causes(&error)),
+                Err(error) => Err(with_causes(&error)),
+            };
+            (text.clone(), found)
+        }
+        ImageOrder::Source(source) => {
+            let request = crate::config::ImageRequest {
+                repo: &spec.repository,
+                branch: &spec.branch,
+                sha: &spec.sha,
+                platform: job.target.platform,
+            };
+            match daemon.registry.find(source, request).await {
+                Ok(Finding::Present { reference, digest }) => (reference.to_string(), Ok(Presence::Present { digest })),
+                Ok(Finding::Absent { reference }) => {
+                    let asked = reference.map_or_else(|| "the image look-up".to_owned(), |r| r.to_string());
+                    (asked, Ok(Presence::Absent))
+                }
+                Err(error) => (format!("the image of {}", spec.sha.short()), Err(with_causes(&error))),
+            }
+        }
+    }
+}
+
+async fn deliver_one(daemon: Arc<Daemon>) -> Result<(), StoreError> {
+    let delivered = daemon.outbox.deliver_due(None).await?;
+    let owed = delivered.iter().find_map(|(_, delivery)| match delivery {
+        Delivery::Postponed { reason, .. } => Some(reason),
+        Delivery::Delivered { .. } | Delivery::Kept(_) | Delivery::Refused(_) => None,
+    });
+    match owed {
+        Some(reason) => daemon.health.trouble(Part::ObjectStore, reason.clone()),
+        None if delivered.is_empty() => {}
+        None => daemon.health.well(Part::ObjectStore),
+    }
+    Ok(())
+}
+
+/// Tells the service manager that the daemon lives, as long as no task is silent for too long.
+async fn watchdog(health: Health, stop: CancellationToken) -> Result<(), ServeError> {
+    let Some(timeout) = sd_notify::watchdog_enabled() else { return Ok(()) };
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            () = tokio::time::sleep(timeout / 2) => {}
+        }
+        match health.silent_tasks().first() {
+            None => notify(&[sd_notify::NotifyState::Watchdog]),
+            Some(silent) => tracing::error!("the task {} is silent since {}", silent.task, silent.silent_since),
+        }
+    }
+}
+
+/// A message to the service manager, if there is one.
+fn notify(state: &[sd_notify::NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        tracing::debug!("the service manager was not told: {error}");
+    }
+}
+
+/// Whether a job is held by somebody.
+pub(super) fn is_open(job: &JobRow) -> bool {
+    match job.state {
+        JobState::Finished { .. } => false,
+        JobState::WaitingForImage { .. }
+        | JobState::Queued { .. }
+        | JobState::Claimed { .. }
+        | JobState::Running { .. } => true,
+    }
+}
+
+/// The worker of this daemon on an engine.
+pub(super) fn worker_on(daemon: &Daemon, engine: crate::executor::docker::Engine) -> crate::executor::job::Worker {
+    runner::worker(
+        &daemon.config,
+        &daemon.inventory,
+        engine,
+        daemon.registry.clone(),
+        &daemon.queue,
+        &daemon.store,
+        &daemon.config.state_dir,
+        &daemon.clock,
+    )
+}
