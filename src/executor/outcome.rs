@@ -19,6 +19,8 @@ pub use crate::store::artifacts::{LOG_FILE, RESULTS_DIR};
 
 /// Name of what was put into the container, in a pass's artifacts.
 pub const INPUT_FILE: &str = "input.tar";
+/// Name of the note of how a pass ended, in a pass's artifacts.
+pub const OUTCOME_FILE: &str = "outcome.json";
 /// Name of the container's specification, in a pass's artifacts.
 pub const SPEC_FILE: &str = "container.json";
 

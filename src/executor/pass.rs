@@ -17,8 +17,8 @@ use super::input;
 use super::life::{self, Container, Inspection, Phase};
 use super::network;
 use super::outcome::{
-    INPUT_FILE, PassEnd, PassError, PassEvent, PassOutcome, RESULTS_DIR, Results, SPEC_FILE, artifacts_error,
-    gone_error,
+    INPUT_FILE, OUTCOME_FILE, PassEnd, PassError, PassEvent, PassOutcome, RESULTS_DIR, Results, SPEC_FILE,
+    artifacts_error, gone_error,
 };
 
 /// Runs a pass to its end: adopts its container or makes one, follows it, takes its results, removes it. The log, the
@@ -37,6 +37,13 @@ pub async fn run_pass(
     cancel: &CancellationToken,
 ) -> Result<PassOutcome, PassError> {
     let spec = ContainerSpec::of(request)?;
+    if let Some(outcome) = kept_outcome(&request.artifacts).await? {
+        // benchd died between the end of the pass and the note of it.
+        if let Some(container) = life::find(engine, request.id, request.limits.engine_patience).await? {
+            container.remove().await?;
+        }
+        return Ok(outcome);
+    }
     if let Some(outcome) = adopt(engine, clock, request, events, cancel).await? {
         return Ok(outcome);
     }
@@ -110,6 +117,25 @@ async fn keep(artifacts: &Path, spec: &ContainerSpec, input: &[u8]) -> Result<()
     write(INPUT_FILE, input).await
 }
 
+/// Writes down how a pass ended, before its container and with it the only other witness is removed.
+async fn keep_outcome(artifacts: &Path, outcome: &PassOutcome) -> Result<(), PassError> {
+    let path = artifacts.join(OUTCOME_FILE);
+    let partial = artifacts.join(format!("{OUTCOME_FILE}.partial"));
+    let json = serde_json::to_vec_pretty(outcome).map_err(|e| artifacts_error(&path)(e.into()))?;
+    tokio::fs::write(&partial, json).await.map_err(artifacts_error(&partial))?;
+    tokio::fs::rename(&partial, &path).await.map_err(artifacts_error(&path))
+}
+
+/// How the pass ended, if that was written down before.
+async fn kept_outcome(artifacts: &Path) -> Result<Option<PassOutcome>, PassError> {
+    let path = artifacts.join(OUTCOME_FILE);
+    match tokio::fs::read(&path).await {
+        Ok(json) => serde_json::from_slice(&json).map(Some).map_err(|e| artifacts_error(&path)(e.into())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(artifacts_error(&path)(error)),
+    }
+}
+
 fn create_error(error: EngineError, image: &str) -> PassError {
     let missing = matches!(&error, EngineError::Answer { status: 404, message, .. }
         if message.to_ascii_lowercase().contains("image"));
@@ -153,6 +179,7 @@ async fn finish(
     let outcome = Box::pin(follow_and_collect(&container, clock, request, events, cancel)).await;
     match outcome {
         Ok(outcome) => {
+            keep_outcome(&request.artifacts, &outcome).await?;
             container.remove().await?;
             Ok(outcome)
         }
