@@ -8,7 +8,6 @@ mod check_config;
 mod client;
 mod device;
 mod doctor;
-mod host;
 mod init;
 mod logs;
 mod pause;

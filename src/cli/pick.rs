@@ -4,11 +4,13 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::{Answer, CommandResult, Failure, host, terminal};
+use super::{Answer, CommandResult, Failure, terminal};
+use crate::app::runner::{detect, target_of};
 use crate::config::{Config, RepositoryConfig};
 use crate::git::Checkout;
 use crate::github::GitHub;
 use crate::model::{BranchName, RepoName, Target};
+use crate::queue::planner::{Selection, told_file_names};
 use crate::registry::{Registry, RegistrySettings};
 use crate::store::{Store, StoreError};
 use crate::trigger::context::repository;
@@ -71,14 +73,18 @@ pub async fn run(args: Args) -> CommandResult {
     };
     let target = match &args.target {
         Some(target) => target.clone(),
-        None => host::target(&config).await?,
+        None => target_of(&detect(&config).await.map_err(|error| match error.is_usage() {
+            true => Failure::usage(error),
+            false => Failure::infrastructure(error),
+        })?),
     };
     let source = source(&args, &config, repository)?;
-    let mut selection = selection_of(&repository.selection.schedule);
+    let files = told_file_names(&config.execution.env).map_err(Failure::usage)?;
+    let mut selection = Selection { file_names: files, ..selection_of(&repository.selection.schedule) };
     if !args.models.is_empty() {
         selection.models.clone_from(&args.models);
     }
-    let cache = config.state_dir.join("cache");
+    let cache = config.state_dir.join("benchmarks");
     let wanted = planned_jobs(repository, &selection, &target, &cache).await.map_err(Failure::usage)?;
     for model in wanted.plan.iter().flat_map(|plan| &plan.unknown_models) {
         terminal::say(format_args!("benchd: no benchmark of {} has the model `{model}`", target.platform));
@@ -158,10 +164,10 @@ fn tell(answered: &Answered<'_>) {
     for pick in *picks {
         let for_what = format!("{} on {}", pick.model, pick.target);
         match &pick.outcome {
-            Outcome::Found { sha, committed_at, behind: 0 } => {
+            Outcome::Found { sha, committed_at, behind: 0, .. } => {
                 terminal::print(format_args!("{for_what}: {sha} of {committed_at}, the newest"));
             }
-            Outcome::Found { sha, committed_at, behind } => {
+            Outcome::Found { sha, committed_at, behind, .. } => {
                 terminal::print(format_args!("{for_what}: {sha} of {committed_at}, {behind} behind the newest"));
             }
             Outcome::NothingNew { in_hand: None } => terminal::print(format_args!("{for_what}: nothing new")),

@@ -1,14 +1,16 @@
 //! What every trigger needs to decide and to submit: the shared door through which schedule, API, command line and
 //! webhook come to the queue.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::clock::Clock;
 use crate::config::{Config, RepositoryConfig};
 use crate::github::GitHub;
-use crate::model::{RepoName, Target};
+use crate::model::{RepoName, SuiteKind, Target};
 use crate::queue::Queue;
+use crate::queue::planner::{InvalidFileName, told_file_names};
 use crate::registry::Registry;
 use crate::store::Store;
 
@@ -48,6 +50,14 @@ impl Context {
     /// When there is none of that name.
     pub fn repository(&self, name: Option<&RepoName>) -> Result<&RepositoryConfig, UnknownRepository> {
         repository(&self.config, name)
+    }
+
+    /// The files that the suite is told to read instead of its usual ones.
+    ///
+    /// # Errors
+    /// When a variable of the configuration names none.
+    pub fn told_file_names(&self) -> Result<BTreeMap<SuiteKind, String>, InvalidFileName> {
+        told_file_names(&self.config.execution.env)
     }
 }
 

@@ -14,9 +14,9 @@ use super::resolve::{Named, ResolveError, Resolved};
 use super::source::{CommitSource, HistoryError};
 use super::tick::AVERAGED_JOBS;
 use crate::config::{BudgetedSelection, RepositoryConfig};
-use crate::model::{BranchName, CommitSha, Fault, RepoName, RunId, SuiteKind, Target, Trigger, Variant};
+use crate::model::{BranchName, CommitSha, Fault, Priority, RepoName, RunId, SuiteKind, Target, Trigger, Variant};
 use crate::queue::Submitted;
-use crate::queue::planner::{Selection, Skipped};
+use crate::queue::planner::{InvalidFileName, Selection, SkipReason, Skipped};
 use crate::queue::spec::Trust;
 use crate::store::{KeyedRequest, LeftOut, StoreError};
 
@@ -58,6 +58,8 @@ pub struct ManualRequest {
     pub repeats: u32,
     /// What it is to be held against: a commit, a tag or a branch.
     pub baseline: Option<String>,
+    /// How urgent it is, 0 to 100. Default: what manual runs have.
+    pub priority: Option<Priority>,
     /// Whether results are published. Default: as configured, if nothing was narrowed.
     pub publish: AskedPublish,
     /// Only says what would be measured.
@@ -95,6 +97,7 @@ impl Default for ManualRequest {
             env: BTreeMap::new(),
             repeats: 1,
             baseline: None,
+            priority: None,
             publish: AskedPublish::default(),
             dry_run: false,
             asked_by: None,
@@ -210,6 +213,9 @@ pub enum ManualError {
     /// It cannot be planned.
     #[error(transparent)]
     Plan(#[from] RequestError),
+    /// The configuration names no file of the suite where it should.
+    #[error(transparent)]
+    FileName(#[from] InvalidFileName),
     /// The same key came with another request.
     #[error("the key was used for another request, which started run {run}")]
     Conflict {
@@ -247,7 +253,7 @@ impl ManualError {
             Self::Repository(_) => Blame::NotFound,
             Self::Conflict { .. } => Blame::Conflict,
             Self::Store(_) => Blame::Outside,
-            Self::Plan(_) => Blame::House,
+            Self::Plan(_) | Self::FileName(_) => Blame::House,
             Self::Resolve(error) => match error {
                 ResolveError::Absent { .. } => Blame::NotFound,
                 ResolveError::NotOnBranch { .. } | ResolveError::TagName(_) => Blame::Request,
@@ -291,7 +297,8 @@ pub async fn submit(
         Some(name) => Some(baseline(&source, repository, name).await?),
         None => None,
     };
-    let selection = narrowed(&repository.selection.manual, &request)?;
+    let narrowed = narrowed(&repository.selection.manual, &request)?;
+    let selection = Selection { file_names: context.told_file_names()?, ..narrowed };
     let budget = budget(context, repository).await?;
     let plan = plan(context, repository, &request, selection, budget, &resolved, baseline).await?;
     let unknown = plan.plan.as_ref().map(|plan| plan.unknown_models.as_slice()).unwrap_or_default();
@@ -491,12 +498,14 @@ async fn plan(
         trust: *trust,
         checkout: repository.checkout.clone(),
         selection,
+        remote: context.config.execution.remote.as_ref(),
         publish: match request.publish {
             AskedPublish::Configured => Publish::Configured,
             AskedPublish::Yes => Publish::Asked,
             AskedPublish::No => Publish::Never,
         },
         image_until: Some(context.clock.now() + IMAGE_WAIT),
+        priority: request.priority,
         repeats: request.repeats,
         budget,
         env: request.env.clone(),
@@ -526,7 +535,6 @@ fn measures(planned: &Planned, trust: Trust) -> Measures {
 
 /// What is skipped though it was asked for.
 fn skipped(planned: &Planned) -> Vec<Skipped> {
-    use crate::queue::planner::SkipReason;
     let all = planned.plan.iter().flat_map(|plan| &plan.skipped);
     let asked_for = all.filter(|skipped| match skipped.reason {
         SkipReason::Model | SkipReason::Suite(_) => false,

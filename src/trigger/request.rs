@@ -11,7 +11,7 @@ use super::policy::{Budget, Fitted, fit};
 use crate::config::{
     BenchmarksSource, ExpectedPoints, PublishTarget, RemoteService, RepositoryConfig, SuiteConfig, TriggerName,
 };
-use crate::model::{BranchName, CommitSha, ExpectedPoint, SuiteKind, Target, Trigger, Variant};
+use crate::model::{BranchName, CommitSha, ExpectedPoint, Priority, SuiteKind, Target, Trigger, Variant};
 use crate::queue::RunPlan;
 use crate::queue::planner::{Host, Needs, Plan, PlannedJob, Selection, plan};
 use crate::queue::spec::{ImageOrder, JobSpec, Trust, UploadOrder};
@@ -59,6 +59,8 @@ pub struct Request<'a> {
     pub image_until: Option<DateTime<Utc>>,
     /// How often a job is tried when the infrastructure fails it.
     pub max_attempts: u32,
+    /// How urgent a person says it is; `None` for what the trigger says.
+    pub priority: Option<Priority>,
     /// How often the same benchmarks are measured, in a job each; only the first is published.
     pub repeats: u32,
     /// How much time it may take, and which benchmarks come first.
@@ -150,6 +152,7 @@ impl<'a> Request<'a> {
             publish: Publish::Configured,
             image_until: None,
             max_attempts: DEFAULT_ATTEMPTS,
+            priority: None,
             repeats: 1,
             budget: Budget::default(),
             env: BTreeMap::new(),
@@ -185,7 +188,7 @@ impl<'a> Request<'a> {
             branch: self.branch.clone(),
             position: self.position,
             trigger: self.trigger.clone(),
-            priority: None,
+            priority: self.priority,
             owed,
             terms: RunTerms { scope, left_out, baseline: self.baseline.clone(), asked_by: self.asked_by.clone() },
             jobs: new_jobs,

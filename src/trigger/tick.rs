@@ -9,10 +9,11 @@ use serde::Serialize;
 use super::Context;
 use super::pick::{InHand, Outcome as Picked, Pick, Picker};
 use super::policy::{Budget, selection_of, wants_target};
-use super::request::{DEFAULT_ATTEMPTS, Request, planned_jobs};
+use super::request::{DEFAULT_ATTEMPTS, Publish, Request, planned_jobs};
 use super::source::{Candidate, CommitSource};
 use crate::config::{RepositoryConfig, TriggerName};
-use crate::model::{BranchName, CommitSha, RunId, Trigger};
+use crate::model::{BranchName, CommitSha, Control, RunId, Trigger};
+use crate::queue::planner::Selection;
 use crate::queue::{RunPlan, Submitted};
 use crate::store::{Outcome, StoreError, TickKey, TickRow};
 
@@ -93,6 +94,17 @@ pub enum Answered {
     Moved,
 }
 
+/// Models and device counts by the commit that was found for them, those apart whose own results are to be replaced.
+type Found = BTreeMap<(CommitSha, bool), BTreeSet<(String, u32)>>;
+
+/// What one run is to measure.
+struct Group<'a> {
+    branch: &'a BranchName,
+    commit: &'a Candidate,
+    publish: Publish,
+    wanted: BTreeSet<(String, u32)>,
+}
+
 /// Everything that is to be written.
 #[derive(Default)]
 struct Draft {
@@ -106,11 +118,11 @@ struct Draft {
 /// Only when the store fails; everything else is an answer.
 pub async fn answer_tick(context: &Context, tick: &TickRow) -> Result<Answered, StoreError> {
     let key = &tick.key;
-    let draft = match context.repository(Some(&key.repository)) {
-        Err(error) => {
-            Draft { answer: Answer { passed: Some(error.to_string()), ..Answer::default() }, plans: Vec::new() }
-        }
-        Ok(repository) => draft(context, repository).await?,
+    let passed = |why: String| Draft { answer: Answer { passed: Some(why), ..Answer::default() }, plans: Vec::new() };
+    let draft = match (context.queue.pause_of(&Control::Triggers).await?, context.repository(Some(&key.repository))) {
+        (Some(pause), _) => passed(pause.to_string()),
+        (None, Err(error)) => passed(error.to_string()),
+        (None, Ok(repository)) => draft(context, repository).await?,
     };
     write_down(context, key, tick.attempts, draft).await
 }
@@ -122,7 +134,10 @@ async fn draft(context: &Context, repository: &RepositoryConfig) -> Result<Draft
         draft.answer.passed = Some(format!("{} is not selected for the schedule", context.target));
         return Ok(draft);
     }
-    let selection = selection_of(configured);
+    let selection = match context.told_file_names() {
+        Ok(file_names) => Selection { file_names, ..selection_of(configured) },
+        Err(error) => return Ok(draft.unknown(None, &error)),
+    };
     let wanted = planned_jobs(repository, &selection, &context.target, &context.cache).await;
     let (source, wanted) = match (CommitSource::of(context, repository), wanted) {
         (Ok(source), Ok(wanted)) => (source, wanted),
@@ -139,17 +154,19 @@ async fn draft(context: &Context, repository: &RepositoryConfig) -> Result<Draft
                 continue;
             }
         };
-        let mut found: BTreeMap<CommitSha, BTreeSet<(String, u32)>> = BTreeMap::new();
+        let mut found = Found::new();
         for job in &wanted.jobs {
             match picker.pick(&job.target.on(&context.target.device_type), &job.model).await {
                 Err(error) => draft = draft.unknown(Some(branch), &error),
                 Ok(pick) => draft.take(branch, pick, &mut found),
             }
         }
-        let commits = picker.branch().commits.clone();
-        for candidate in &commits {
-            let Some(wanted) = found.remove(&candidate.sha) else { continue };
-            draft.plan(context, repository, branch, candidate, &wanted).await?;
+        for commit in &picker.branch().commits {
+            for publish in [Publish::Configured, Publish::Asked] {
+                let Some(wanted) = found.remove(&(commit.sha.clone(), publish == Publish::Asked)) else { continue };
+                let group = Group { branch, commit, publish, wanted };
+                draft.plan(context, repository, &selection, group).await?;
+            }
         }
     }
     Ok(draft)
@@ -162,11 +179,11 @@ impl Draft {
         self
     }
 
-    fn take(&mut self, branch: &BranchName, pick: Pick, found: &mut BTreeMap<CommitSha, BTreeSet<(String, u32)>>) {
+    fn take(&mut self, branch: &BranchName, pick: Pick, found: &mut Found) {
         let Pick { target, model, outcome, .. } = pick;
         match outcome {
-            Picked::Found { sha, .. } => {
-                found.entry(sha).or_default().insert((model, target.count));
+            Picked::Found { sha, replaces_own, .. } => {
+                found.entry((sha, replaces_own)).or_default().insert((model, target.count));
             }
             Picked::NothingNew { in_hand } => {
                 let (branch, count) = (branch.clone(), target.count);
@@ -184,14 +201,14 @@ impl Draft {
         &mut self,
         context: &Context,
         repository: &RepositoryConfig,
-        branch: &BranchName,
-        commit: &Candidate,
-        wanted: &BTreeSet<(String, u32)>,
+        selection: &Selection,
+        group: Group<'_>,
     ) -> Result<(), StoreError> {
+        let Group { branch, commit, publish, wanted } = group;
         let configured = repository.selection.of(TriggerName::Schedule);
         let recorded = context.store.point_durations(&repository.name, &context.target, AVERAGED_JOBS).await?;
         let models = wanted.iter().map(|(model, _)| model.clone()).collect::<BTreeSet<_>>();
-        let mut selection = selection_of(configured);
+        let mut selection = selection.clone();
         if repository.suite.configuration.is_some() {
             selection.models = models.iter().cloned().collect();
         }
@@ -199,6 +216,8 @@ impl Draft {
             position: commit.position,
             checkout: repository.checkout.clone(),
             selection,
+            remote: context.config.execution.remote.as_ref(),
+            publish,
             max_attempts: DEFAULT_ATTEMPTS,
             budget: Budget { limit: configured.budget, canary: configured.canary.clone(), recorded },
             ..Request::new(

@@ -8,11 +8,11 @@ use std::time::Duration;
 use benchd::clock::Clock;
 use benchd::config::Config;
 use benchd::github::GitHub;
-use benchd::model::{RunId, Trigger};
+use benchd::model::{Conclusion, Control, JobPhase, JobState, RunId, Trigger};
 use benchd::queue::spec::{JobSpec, Trust};
 use benchd::queue::{Pace, Queue};
 use benchd::registry::{Registry, RegistrySettings};
-use benchd::store::{Recorded, RunFilter, Scope, Store, TickKey, TickState};
+use benchd::store::{Outcome, Recorded, RunFilter, Scope, Store, TickKey, TickState};
 use benchd::trigger::Context;
 use benchd::trigger::manual::{AskedPublish, Blame, ManualAnswer, ManualError, ManualRequest, submit};
 use benchd::trigger::schedule::{ScheduleError, catch_up, configured, look, run};
@@ -202,6 +202,58 @@ async fn a_host_that_is_not_selected_and_a_repository_that_is_gone_are_answers_t
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_tick_while_triggers_are_paused_says_who_paused_them() {
+    let daemon = Daemon::new("").await;
+    daemon.look().await;
+    let mut write = daemon.context.store.write("test").await.unwrap();
+    let _paused = write.pause(&Control::Triggers, "alice", Some("new cooling"), daemon.clock.now()).await.unwrap();
+    write.commit().await.unwrap();
+    daemon.go_to("04:00:00");
+    daemon.look().await;
+    let answers = daemon.answers().await;
+    let why = answers[0].1["passed"].as_str().unwrap();
+    assert!(answers[0].0 == "answered" && why.contains("paused by alice") && why.contains("new cooling"), "{why}");
+    // People may still ask.
+    let asked = submit(&daemon.context, asks(json!({"branch": "main", "priority": 90})), None).await.unwrap();
+    let ManualAnswer::Accepted { run, .. } = asked else { panic!("{asked:?}") };
+    let run = daemon.context.store.run(run).await.unwrap().unwrap();
+    assert_eq!(run.priority.map(|priority| priority.number()), Some(90));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn own_incomplete_results_are_measured_again_so_often_and_replaced() {
+    let daemon = Daemon::new("    triggers: {pick: {times: 2}}\n").await;
+    daemon.look().await;
+    let mut seen = Vec::new();
+    for (hour, replaces) in [("04", false), ("08", true)] {
+        daemon.go_to(&format!("{hour}:00:00"));
+        daemon.look().await;
+        let run = daemon.runs().await[0];
+        assert!(!seen.contains(&run), "{:?}", daemon.answers().await);
+        seen.push(run);
+        let detail = daemon.context.store.run_detail(run).await.unwrap().unwrap();
+        assert_eq!(detail.run.sha.as_str(), sha(1), "{hour}");
+        let mut write = daemon.context.store.write("test").await.unwrap();
+        let owed = write.owed_by_run(run).await.unwrap();
+        assert_eq!(owed[0].payload["replace"], json!(replaces), "{hour}");
+        // The job ends with some of its points; its upload is owed and lies in the bucket.
+        let (job, now) = (detail.jobs[0].job.id, daemon.clock.now());
+        let finished = JobState::Finished { conclusion: Conclusion::Incomplete };
+        let moved = write.move_job(job, 0, JobPhase::Queued, &finished, now).await.unwrap();
+        assert_eq!(moved, Outcome::Performed);
+        write.owe(run, Some(job), &owed[0], now).await.unwrap();
+        write.commit().await.unwrap();
+        let file = daemon.world.bucket.file("ossci-benchmarks", &key(&sha(1), "m"));
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(file, "x").unwrap();
+    }
+    daemon.go_to("12:00:00");
+    daemon.look().await;
+    let answers = daemon.answers().await;
+    assert_eq!(answers[0].1["runs"][0]["sha"], json!(sha(2)), "often enough: the next older commit has its turn");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_cron_scheduler_wakes_the_loop_and_stops_with_it() {
     let mut daemon = Daemon::new("").await;
     let mut config = Config::clone(&daemon.context.config);
@@ -349,8 +401,13 @@ async fn what_cannot_be_is_refused_by_name() {
         assert_eq!(whose, blame, "{text}");
         assert!(text.contains(told), "{text}");
     }
-    for malformed in [json!({"brnach": "main"}), json!({"commit": "abc"}), json!({"suites": ["x"]}), json!({"tag": 1})]
-    {
+    for malformed in [
+        json!({"brnach": "main"}),
+        json!({"commit": "abc"}),
+        json!({"suites": ["x"]}),
+        json!({"tag": 1}),
+        json!({"priority": 101}),
+    ] {
         assert!(serde_json::from_value::<ManualRequest>(malformed.clone()).is_err(), "{malformed}");
     }
     let nothing = submit(&daemon.context, asks(json!({"branch": "main", "suites": ["serving"]})), None).await.unwrap();

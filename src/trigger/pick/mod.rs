@@ -81,6 +81,8 @@ pub struct Decision {
 pub enum DecidedOutcome {
     /// This commit is to be measured.
     Found(usize),
+    /// This commit is to be measured again: our own incomplete results of it are to be replaced.
+    FoundAgain(usize),
     /// This commit is the one, and it is being measured.
     InHand(usize, RunId),
     /// Every commit was passed over.
@@ -148,6 +150,8 @@ pub enum Outcome {
         committed_at: DateTime<Utc>,
         /// How many commits of the branch are newer.
         behind: usize,
+        /// Whether our own incomplete results of it are published and are to be replaced.
+        replaces_own: bool,
     },
     /// Nothing.
     NothingNew {
@@ -186,6 +190,7 @@ pub struct PassedOver {
 /// What one commit comes to.
 enum Verdict {
     Free,
+    Again,
     InHand(RunId),
     Passed(Reason),
     Unknown(String),
@@ -211,7 +216,7 @@ impl Facts {
         match (&self.image, &self.object) {
             (Fact::Unasked, _) => Verdict::Ask(Question::Image),
             (Fact::Known(Image::Absent(image)), _) => Verdict::Passed(Reason::NoImage { image: image.clone() }),
-            (Fact::Known(Image::Present), _) if replaces_own => Verdict::Free,
+            (Fact::Known(Image::Present), _) if replaces_own => Verdict::Again,
             (Fact::Failed(error), _) if replaces_own => Verdict::Unknown(error.clone()),
             // Results that lie there settle it, whatever became of the image.
             (Fact::Known(Image::Present) | Fact::Failed(_), Fact::Unasked) => Verdict::Ask(Question::Object),
@@ -250,6 +255,7 @@ pub fn decide(facts: &[Facts], unknown: UnknownPolicy, most_ahead: usize) -> Ste
             }
             (Verdict::Unknown(error), UnknownPolicy::Wait) => DecidedOutcome::Unknown(index, error),
             (Verdict::Free, _) => DecidedOutcome::Found(index),
+            (Verdict::Again, _) => DecidedOutcome::FoundAgain(index),
             (Verdict::InHand(run), _) => DecidedOutcome::InHand(index, run),
         };
         // Older commits matter only when every newer one is passed over, which the open questions decide.
@@ -265,6 +271,11 @@ pub fn decide(facts: &[Facts], unknown: UnknownPolicy, most_ahead: usize) -> Ste
     }
 }
 
+fn found(commits: &[Candidate], index: usize, replaces_own: bool) -> Option<Outcome> {
+    let Candidate { sha, committed_at, .. } = commits.get(index)?;
+    Some(Outcome::Found { sha: sha.clone(), committed_at: *committed_at, behind: index, replaces_own })
+}
+
 impl Decision {
     /// The decision with its commits named.
     fn name(self, commits: &[Candidate]) -> (Outcome, Vec<PassedOver>) {
@@ -274,11 +285,8 @@ impl Decision {
         let nothing = Outcome::NothingNew { in_hand: None };
         let outcome = match self.outcome {
             DecidedOutcome::NothingNew => nothing,
-            DecidedOutcome::Found(index) => commits.get(index).map_or(nothing, |commit| Outcome::Found {
-                sha: commit.sha.clone(),
-                committed_at: commit.committed_at,
-                behind: index,
-            }),
+            DecidedOutcome::Found(index) => found(commits, index, false).unwrap_or(nothing),
+            DecidedOutcome::FoundAgain(index) => found(commits, index, true).unwrap_or(nothing),
             DecidedOutcome::InHand(index, run) => {
                 Outcome::NothingNew { in_hand: sha(index).map(|sha| InHand { sha, run }) }
             }

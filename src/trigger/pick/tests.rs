@@ -84,7 +84,7 @@ fn a_commit_in_hand_is_not_passed_over_for_an_older_one() {
 #[test]
 fn own_incomplete_results_are_replaced() {
     let repeat = |uploaded| Facts { standing: Standing::MayRepeat { uploaded }, ..done() };
-    assert_eq!(answer(&[repeat(true)]), DecidedOutcome::Found(0));
+    assert_eq!(answer(&[repeat(true)]), DecidedOutcome::FoundAgain(0));
     assert_eq!(answer(&[repeat(false)]), DecidedOutcome::NothingNew, "somebody else's complete ones stand");
 }
 
