@@ -80,7 +80,7 @@ def validate(file):
     )
     report = done.stdout + done.stderr
     if done.returncode:
-        sys.exit(report)
+        sys.exit("\n".join(line for line in report.splitlines() if not line.startswith("INFO")))
     skipped = [line.split("schema for kind ")[1].split()[0] for line in report.splitlines() if "find schema" in line]
     assert set(skipped) <= FOREIGN, report
     return skipped

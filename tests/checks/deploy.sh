@@ -55,3 +55,15 @@ run "$image" device --json | "$python" -c 'import json, sys; device = json.load(
 run "$image" check-benchmarks /usr/share/benchd/benchmarks >/dev/null || fail "the image's benchmarks are not accepted"
 run --entrypoint git "$image" --version >/dev/null || fail "no git in the image"
 echo "deploy: the image answers, as benchd, without capabilities, on a read-only root"
+
+# Two objects held against each other: a point that is gone, and one that moved.
+record() { # FILE VALUE
+  printf '{"benchmark": {"extra_info": {"args": {"output_json": "results/%s"}}}, "metric": {"name": "latency", "benchmark_values": [%s]}}\n' "$1" "$2"
+}
+{ record a.json 1.0; record b.json 2.0; record c.json 3.0; } | gzip >"$folder/workflow"
+{ record a.json 1.01; record b.json 2.5; } >"$folder/benchd"
+deploy/migrate/compare.py "$folder/workflow" "$folder/workflow" >/dev/null || fail "compare.py: the same is not the same"
+if told=$(deploy/migrate/compare.py "$folder/workflow" "$folder/benchd"); then fail "compare.py sees no difference"; fi
+[ "$(tr -s ' ' <<<"$told")" = "only in workflow's: c.json latency
+ +25.0 % b.json latency: 2 -> 2.5
+2 values in both, 1 differ by more than 5 %, 1 in one alone" ] || fail "compare.py tells: $told"

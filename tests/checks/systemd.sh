@@ -76,11 +76,14 @@ for line in "NoNewPrivs:[[:space:]]1" "Seccomp:[[:space:]]2" "CapBnd:[[:space:]]
   grep -qE "^$line\$" <<<"$status" || fail "no line $line in: $status"
 done
 user=$(inside id -u benchd)
-grep -qE "^Uid:[[:space:]]$user[[:space:]]" <<<"$status" || fail "not the user benchd: $status"
+grep -qE "^Uid:[[:space:]]${user}[[:space:]]" <<<"$status" || fail "not the user benchd: $status"
 engine=$(inside sh -c 'grep ^docker: /etc/group | cut -d: -f3')
-grep -qE "^Groups:.*[[:space:]]$engine( |\$)" <<<"$status" || fail "not in the group of the engine: $status"
+grep -qE "^Groups:.*[[:space:]]${engine}( |\$)" <<<"$status" || fail "not in the group of the engine: $status"
 [ "$(inside stat -c '%U %a' /var/lib/benchd)" = "benchd 750" ] || fail "the state folder is not its own"
 inside sh -c 'test -s /var/lib/benchd/benchd.db' || fail "no store in the state folder"
+as_benchd() { inside setpriv --reuid benchd --regid benchd --init-groups "$@"; }
+[ "$(as_benchd cat /run/credentials/benchd.service/secret_github-token)" = not-a-token ] ||
+  fail "benchd doctor, called by a person as benchd, would not see the secrets"
 [ -n "$(shown StatusText)" ] || fail "says nothing of its state"
 
 healthy() { inside bash -c 'exec 3<>/dev/tcp/127.0.0.1/8787; printf "GET /healthz HTTP/1.0\r\n\r\n" >&3; head -n 1 <&3 | grep -q " 200 "'; }
