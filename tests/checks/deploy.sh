@@ -39,7 +39,15 @@ RUN mkdir -p /var/lib/apt/lists && ln -sf true /usr/bin/apt-get
 BASE
 mkdir "$folder/rust"
 cp target/debug/benchd "$folder/rust/"
-printf '#!/bin/sh\nset -e\ntest -e src/main.rs -a -e Cargo.lock\nmkdir -p target/release\ncp /benchd target/release/\n' >"$folder/rust/cargo"
+cat >"$folder/rust/cargo" <<'CARGO'
+#!/bin/bash
+set -e
+for member in $(sed -n 's/^members = \[\(.*\)\]/\1/p' Cargo.toml | tr -d '",') .; do
+  ls -d "$member/Cargo.toml" "$member/src" Cargo.lock >&2
+done
+mkdir -p target/release
+cp /benchd target/release/
+CARGO
 chmod 755 "$folder/rust/cargo"
 printf 'FROM %s\nCOPY cargo /usr/bin/cargo\nCOPY benchd /benchd\n' "$image-debian" >"$folder/rust/Dockerfile"
 docker build --quiet --tag "$image-rust" "$folder/rust" >/dev/null 2>&1
