@@ -24,6 +24,11 @@ if ! timeout 20 docker info >/dev/null 2>&1; then
   want iptables iptables
   want nsenter util-linux
 fi
+# For tests/checks: the service under a real systemd, an image from this machine's packages.
+want systemd-analyze systemd
+want lscpu util-linux
+want mount mount
+want useradd passwd
 want python3 python3
 python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
 [ -e /etc/ssl/certs/ca-certificates.crt ] || missing+=(ca-certificates)

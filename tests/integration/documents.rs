@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use benchd::config::Config;
+use benchd::model::FailureKind;
 
 fn read(file: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).unwrap()
@@ -17,11 +18,18 @@ fn blocks<'a>(text: &'a str, language: &str) -> Vec<&'a str> {
 
 #[test]
 fn configurations_are_read() {
-    let mut configurations = vec![("demo/benchd.yaml", read("demo/benchd.yaml"))];
-    let readme = read("README.md");
-    let shown = blocks(&readme, "yaml");
-    assert_eq!(shown.len(), 2);
-    configurations.extend(shown.into_iter().map(|block| ("README.md", block.to_owned())));
+    let files = [
+        "demo/benchd.yaml",
+        "deploy/kubernetes/base/benchd.yaml",
+        "deploy/kubernetes/overlays/example/benchd.yaml",
+    ];
+    let mut configurations: Vec<_> = files.into_iter().map(|file| (file, read(file))).collect();
+    for (page, count) in [("README.md", 2), ("docs/operations.md", 1), ("docs/migrate.md", 2)] {
+        let text = read(page);
+        let shown = blocks(&text, "yaml");
+        assert_eq!(shown.len(), count, "{page}");
+        configurations.extend(shown.into_iter().map(|block| (page, block.to_owned())));
+    }
     for (file, yaml) in configurations {
         let config = Config::parse(&yaml).unwrap_or_else(|faults| panic!("{file}: {faults:#?}\n{yaml}"));
         assert_eq!(config.repositories.len(), 1, "{file}");
@@ -41,5 +49,16 @@ fn make_targets_exist() {
                 assert!(makefile.contains(&format!("\n{target}:")), "{file}: make {target}");
             }
         }
+    }
+}
+
+#[test]
+fn operations_tell_what_to_do_about_every_failure() {
+    let page = read("docs/operations.md");
+    for kind in FailureKind::ALL {
+        let wire = serde_json::to_value(kind).unwrap();
+        let repeated = if kind.is_infrastructure() { "yes" } else { "no" };
+        let row = format!("| `{}` | {repeated} | {}", wire["failure"].as_str().unwrap(), kind.advice());
+        assert!(page.contains(&row), "docs/operations.md lacks the row {row}");
     }
 }
