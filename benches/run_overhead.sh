@@ -25,7 +25,7 @@ case $(uname -m) in aarch64 | arm64) platform=arm64-cpu ;; esac
 mkdir -p "$folder/image/bin" "$folder/image/tmp" "$folder/image/suite"
 cp "$(command -v bash-static)" "$folder/image/bin/bash"
 cp "$(command -v busybox)" "$folder/image/bin/busybox"
-for applet in sh mkdir cat; do ln -s busybox "$folder/image/bin/$applet"; done
+for applet in sh mkdir cat rm cp; do ln -s busybox "$folder/image/bin/$applet"; done
 cat >"$folder/image/suite/measure" <<'SUITE'
 mkdir -p results
 echo '[{"name": "nothing", "value": 1, "unit": "s", "better": "lower"}]' >results/nothing.json

@@ -102,7 +102,7 @@ pub enum ObjectError {
          AWS_WEB_IDENTITY_TOKEN_FILE with AWS_ROLE_ARN, give the host a role, or use the bucket anonymously)"
     )]
     NoCredentials {
-        /// `read` or `write`.
+        /// `read`, `write` or `remove`.
         verb: &'static str,
         /// The object's address.
         object: String,
@@ -115,7 +115,7 @@ pub enum ObjectError {
          s3:GetObject, s3:PutObject and s3:ListBucket on the bucket)"
     )]
     Forbidden {
-        /// `read` or `write`.
+        /// `read`, `write` or `remove`.
         verb: &'static str,
         /// The object's address.
         object: String,
@@ -125,7 +125,7 @@ pub enum ObjectError {
     /// The bucket is not there, or the service does not know it.
     #[error("failed to {verb} {object}: the bucket does not exist (check its name, --endpoint and --region)")]
     NoBucket {
-        /// `read` or `write`.
+        /// `read`, `write` or `remove`.
         verb: &'static str,
         /// The object's address.
         object: String,
@@ -143,7 +143,7 @@ pub enum ObjectError {
     /// The folder cannot be read or written.
     #[error("failed to {verb} {object} (is there room, and is the folder permitted to this process?)")]
     Disk {
-        /// `read` or `write`.
+        /// `read`, `write` or `remove`.
         verb: &'static str,
         /// The object's address.
         object: String,
@@ -153,7 +153,7 @@ pub enum ObjectError {
     /// The service failed, was slow or not to be reached, also when asked again.
     #[error("failed to {verb} {object} (is the service up and its endpoint right?)")]
     Outage {
-        /// `read` or `write`.
+        /// `read`, `write` or `remove`.
         verb: &'static str,
         /// The object's address.
         object: String,
@@ -198,7 +198,7 @@ impl ObjectTarget {
         let store: Arc<dyn ObjectStore> = match url {
             TargetUrl::File(path) => {
                 std::fs::create_dir_all(path).map_err(|source| ObjectError::Folder { path: path.clone(), source })?;
-                Arc::new(LocalFileSystem::new_with_prefix(path).map_err(opened)?)
+                Arc::new(LocalFileSystem::new_with_prefix(path).map_err(opened)?.with_automatic_cleanup(true))
             }
             TargetUrl::S3 { bucket, prefix } => {
                 let s3 = s3(bucket, access, patience).build().map_err(opened)?;
@@ -273,6 +273,15 @@ impl ObjectTarget {
     /// When the store refuses or fails.
     pub async fn replace(&self, key: &str, body: Bytes) -> Result<(), ObjectError> {
         self.put(key, body, PutMode::Overwrite).await.map_err(|error| self.error("write", key, error))
+    }
+
+    /// Removes an object; in a folder, the folders that it leaves empty too. Results are never removed: this is for what
+    /// was written to try the target.
+    ///
+    /// # Errors
+    /// When the store refuses or fails.
+    pub async fn remove(&self, key: &str) -> Result<(), ObjectError> {
+        self.store.delete(&path(key)?).await.map_err(|error| self.error("remove", key, error))
     }
 
     async fn put(&self, key: &str, body: Bytes, mode: PutMode) -> Result<(), object_store::Error> {

@@ -3,7 +3,9 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use crate::app::runner::detect;
 use crate::config::{Config, HostFacts, environment, starter};
+use crate::executor::device::{Tools, detect_platform};
 use crate::model::{Platform, RepoName};
 
 use super::{Answer, CommandResult, Failure, terminal};
@@ -28,7 +30,7 @@ pub struct Args {
 /// Runs the command.
 pub async fn run(args: Args) -> CommandResult {
     let folder = args.output.parent().unwrap_or(Path::new(""));
-    let text = starter(&args.repo, &host_facts(folder));
+    let text = starter(&args.repo, &host_facts(folder).await);
     if args.print {
         terminal::print(format_args!("{}", text.trim_end()));
         return Ok(Answer::Yes);
@@ -60,14 +62,14 @@ fn write(output: &Path, text: &str, replace: bool) -> Result<(), Failure> {
 }
 
 /// Looks at this host. `folder` is where the configuration will lie.
-fn host_facts(folder: &Path) -> HostFacts {
-    let platform = platform();
+async fn host_facts(folder: &Path) -> HostFacts {
+    let (platform, devices) = devices().await;
     let model_cache = model_cache();
     let disk = model_cache.as_deref().unwrap_or(Path::new("/"));
     let github_token_env = ["GITHUB_TOKEN", "GH_TOKEN"].into_iter().find(|name| environment::variable(name).is_some());
     HostFacts {
         platform,
-        devices: format!("platform {platform}"),
+        devices,
         docker_host: docker_host(),
         free_bytes: free_bytes(disk),
         model_cache,
@@ -77,15 +79,16 @@ fn host_facts(folder: &Path) -> HostFacts {
     }
 }
 
-/// By the vendors' tools on PATH, else by the processor.
-fn platform() -> Platform {
-    let vendors = [("nvidia-smi", Platform::Cuda), ("rocm-smi", Platform::Rocm), ("hl-smi", Platform::Hpu)];
-    let folders = environment::search_path();
-    let vendor = vendors.into_iter().find(|(tool, _)| folders.iter().any(|folder| folder.join(tool).is_file()));
-    match vendor {
-        Some((_, platform)) => platform,
-        None if std::env::consts::ARCH == "aarch64" => Platform::Arm64Cpu,
-        None => Platform::Cpu,
+/// The platform and the devices in words; a tool that fails is told there, and the platform is what its name says.
+async fn devices() -> (Platform, String) {
+    match detect(&Config::default()).await {
+        Ok(found) => (found.platform, format!("{}, {} x {}", found.platform, found.count, found.device_type)),
+        Err(error) => {
+            let tools = Tools::in_folders(environment::search_path());
+            let native = if std::env::consts::ARCH == "aarch64" { Platform::Arm64Cpu } else { Platform::Cpu };
+            let platform = detect_platform(&tools).await.unwrap_or(native);
+            (platform, format!("{platform}; what devices it has could not be found out: {error}"))
+        }
     }
 }
 

@@ -60,7 +60,7 @@ pub fn cache_room(path: &Path, min_free_bytes: u64) -> Result<CacheRoom, RoomErr
 }
 
 /// Bytes as people read them, in powers of 1000 as registries and disks are sold: `1.5 GB`.
-pub(super) fn human(bytes: u64) -> String {
+pub fn human(bytes: u64) -> String {
     const UNITS: [(&str, u64); 4] =
         [("TB", 1_000_000_000_000), ("GB", 1_000_000_000), ("MB", 1_000_000), ("kB", 1_000)];
     match UNITS.into_iter().find(|(_, size)| bytes >= *size) {

@@ -18,6 +18,7 @@ mod broken_configs;
 mod commit_select;
 mod configuration;
 mod docker_run;
+mod doctor;
 mod documents;
 mod engine;
 mod github;

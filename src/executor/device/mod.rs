@@ -222,7 +222,10 @@ fn inventory(platform: Platform, probe: Probe, overrides: &DevicesConfig) -> Res
 }
 
 /// The first vendor's tool that is there says the platform; without one it is the processor's architecture.
-async fn detect_platform(tools: &Tools) -> Result<Platform, DetectError> {
+///
+/// # Errors
+/// When the processor's architecture is needed and the tool that tells it fails.
+pub async fn detect_platform(tools: &Tools) -> Result<Platform, DetectError> {
     let vendors = [("nvidia-smi", Platform::Cuda), ("rocm-smi", Platform::Rocm), ("hl-smi", Platform::Hpu)];
     if let Some((_, platform)) = vendors.into_iter().find(|(tool, _)| tools.find(tool).is_some()) {
         return Ok(platform);
