@@ -44,9 +44,10 @@ fn print(checkup: &Checkup) {
     }
     let count = |state| checkup.checks.iter().filter(|check| check.state == state).count();
     let (failed, warned) = (count(CheckState::Failed), count(CheckState::Warning));
-    terminal::print(match (failed, warned) {
-        (0, 0) => format_args!("\neverything works"),
-        (0, _) => format_args!("\nit works, with {warned} to look at (!)"),
-        (_, _) => format_args!("\n{failed} failed (x), {warned} to look at (!)"),
-    });
+    let summary = match (failed, warned) {
+        (0, 0) => "everything works".to_owned(),
+        (0, _) => format!("it works, with {warned} to look at (!)"),
+        (_, _) => format!("{failed} failed (x), {warned} to look at (!)"),
+    };
+    terminal::print(format_args!("\n{summary}"));
 }
