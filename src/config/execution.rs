@@ -29,6 +29,9 @@ pub struct ExecutionConfig {
     /// How jobs share the devices: `exclusive` (one job at a time) or `pack` (side by side while devices are free).
     /// Default: `exclusive`.
     pub packing: Packing,
+    /// What happens while somebody else uses the devices (processes on a GPU, work on a CPU's nodes): `wait` or
+    /// `ignore`. Default: `wait`.
+    pub when_busy: WhenBusy,
     /// When a job is stopped.
     pub limits: LimitsConfig,
     /// The model cache of the host.
@@ -73,6 +76,17 @@ pub enum Packing {
     Exclusive,
     /// Jobs run side by side while devices are free.
     Pack,
+}
+
+/// What happens while somebody else uses the devices.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WhenBusy {
+    /// Jobs wait until the devices are free.
+    #[default]
+    Wait,
+    /// Jobs run beside it: what is measured may be off.
+    Ignore,
 }
 
 /// When a job is stopped, and how much it may write.

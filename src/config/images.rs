@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -12,7 +13,7 @@ use super::SecretSource;
 use super::shape::{Expecting, TextOr};
 
 /// How images are found and pulled, for each platform.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct ImagesConfig {
     /// For NVIDIA GPUs. Default for a `vllm` suite: `public.ecr.aws/q9t5s3a7/vllm-ci-postmerge-repo:{sha}{suffix}` on
@@ -28,6 +29,9 @@ pub struct ImagesConfig {
     pub arm64_cpu: Option<ImageSource>,
     /// When an image is pulled: `always`, `if-missing` or `never`. Default: `if-missing`.
     pub pull: PullPolicy,
+    /// How long a job waits for an image that is not built yet before it fails. Default: `90m`.
+    #[serde(with = "humantime_serde")]
+    pub wait: Duration,
 }
 
 /// When an image is pulled.
@@ -293,6 +297,20 @@ impl ImageSource {
             Self::Template { main, .. } if branch.is_main() => Some(main),
             Self::Template { other, .. } => Some(other),
             Self::Lookup(_) => None,
+        }
+    }
+}
+
+impl Default for ImagesConfig {
+    fn default() -> Self {
+        Self {
+            cuda: None,
+            rocm: None,
+            hpu: None,
+            cpu: None,
+            arm64_cpu: None,
+            pull: PullPolicy::default(),
+            wait: Duration::from_secs(90 * 60),
         }
     }
 }

@@ -28,6 +28,7 @@ mod golden_setup;
 mod http;
 mod layering;
 mod object_store;
+mod packing;
 mod registry;
 mod results_command;
 mod sample_suite;

@@ -1,0 +1,164 @@
+//! The shipped benchmarks of cuda on a host with 8 devices, in simulated time and through the real queue: how long a
+//! few commits take side by side and one after the other.
+
+use std::path::Path;
+
+use benchd::clock::Clock;
+use benchd::config::Packing;
+use benchd::model::{Conclusion, DeviceId, Platform, Target, Trigger};
+use benchd::queue::planner::{Host, PlannedJob, Selection, plan};
+use benchd::queue::slots::Inventory;
+use benchd::queue::{AttemptEnd, ClaimOffer, ClaimedJob, Pace, Queue, RunPlan};
+use benchd::store::{Commit, JobStart, NewJob, Store};
+use benchd::suite::read_platform;
+use chrono::{DateTime, Duration, TimeZone, Utc};
+
+/// Devices of the host.
+pub const DEVICES: u32 = 8;
+
+/// What a simulation came to.
+pub struct Packed {
+    /// When the last job ended.
+    pub took: Duration,
+    /// No order can be faster: the longest job, or all device time spread evenly.
+    pub lower_bound: Duration,
+    /// What ran where and when.
+    pub stays: Vec<Stay>,
+}
+
+/// A job on its devices.
+pub struct Stay {
+    pub model: String,
+    pub devices: Vec<u32>,
+    pub from: Duration,
+    pub to: Duration,
+}
+
+impl Packed {
+    /// How far from the lower bound: 1 is perfect.
+    pub fn ratio(&self) -> f64 {
+        self.took.as_seconds_f64() / self.lower_bound.as_seconds_f64()
+    }
+}
+
+/// Numbers that depend on a seed alone (SplitMix64).
+struct Dice(u64);
+
+impl Dice {
+    /// A number from `low` up to `high`.
+    fn between(&mut self, low: i64, high: i64) -> i64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut bits = self.0;
+        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        low + i64::try_from((bits ^ (bits >> 31)) % u64::try_from(high - low).unwrap()).unwrap()
+    }
+}
+
+/// Measures `commits` commits after one whose durations were recorded. Every model takes a time of its own, by the
+/// number of its points; every job of it takes up to a tenth more or less.
+pub async fn simulate(dir: &Path, packing: Packing, commits: u32, seed: u64) -> Packed {
+    let start = Utc.with_ymd_and_hms(2026, 11, 22, 12, 0, 0).unwrap();
+    let clock = Clock::manual(start);
+    let store = Store::open(dir).await.unwrap();
+    let queue = Queue::new(store.clone(), clock.clone(), Pace::default());
+    let device_type = "NVIDIA H100 80GB HBM3".parse().unwrap();
+    let host = Inventory::new(Platform::Cuda, device_type, (0..DEVICES).map(DeviceId::from), packing);
+    let offer = ClaimOffer { by: "gpu-1".parse().unwrap(), host, busy: Vec::new(), run: None };
+    let planned = shipped();
+    let mut dice = Dice(seed);
+    let usual: Vec<_> = planned
+        .iter()
+        .map(|job| {
+            let points = i64::try_from(job.points.len()).unwrap();
+            Duration::seconds(600 + points * dice.between(30, 180))
+        })
+        .collect();
+    let usual_of = |claimed: &ClaimedJob| {
+        let n = planned.iter().position(|job| job.model == claimed.job.model).unwrap();
+        usual[n]
+    };
+
+    // What such jobs take has been recorded.
+    queue.submit_run(&run_plan(&planned, &offer.host.target(), 0)).await.map(drop).unwrap();
+    let mut running: Vec<(DateTime<Utc>, ClaimedJob)> = Vec::new();
+    while let Some(claimed) = next(&queue, &offer, &mut running, &clock).await {
+        running.push((clock.now() + usual_of(&claimed), claimed));
+    }
+
+    for commit in 1..=commits {
+        queue.submit_run(&run_plan(&planned, &offer.host.target(), commit)).await.map(drop).unwrap();
+    }
+    let begin = clock.now();
+    let mut stays = Vec::new();
+    let (mut device_time, mut longest) = (Duration::zero(), Duration::zero());
+    while let Some(claimed) = next(&queue, &offer, &mut running, &clock).await {
+        let takes = usual_of(&claimed) * i32::try_from(dice.between(900, 1100)).unwrap() / 1000;
+        device_time += takes * i32::try_from(claimed.job.target.count).unwrap();
+        longest = longest.max(takes);
+        let from = clock.now() - begin;
+        let devices = claimed.slot.devices.iter().map(|device| device.number()).collect();
+        stays.push(Stay { model: claimed.job.model.clone(), devices, from, to: from + takes });
+        running.push((clock.now() + takes, claimed));
+    }
+    store.close().await;
+    assert_eq!(stays.len(), planned.len() * commits as usize, "every job had its turn");
+    let lower_bound = longest.max(device_time / i32::try_from(DEVICES).unwrap());
+    Packed { took: clock.now() - begin, lower_bound, stays }
+}
+
+/// Claims the next job, letting time pass and jobs end until there is one; `None` when all have ended.
+async fn next(
+    queue: &Queue,
+    offer: &ClaimOffer,
+    running: &mut Vec<(DateTime<Utc>, ClaimedJob)>,
+    clock: &Clock,
+) -> Option<ClaimedJob> {
+    loop {
+        if let Some(claimed) = queue.claim(offer).await.unwrap() {
+            return Some(claimed);
+        }
+        running.sort_by_key(|(ends_at, claimed)| (*ends_at, claimed.claim.job));
+        if running.is_empty() {
+            return None;
+        }
+        let (ends_at, ended) = running.remove(0);
+        clock.advance(ends_at - clock.now());
+        let end = AttemptEnd { conclusion: Conclusion::Success, message: None, artifact_bytes: None };
+        queue.finish(&ended.claim, &end).await.map(drop).unwrap();
+    }
+}
+
+fn shipped() -> Vec<PlannedJob> {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("benchmarks");
+    let set = read_platform(&dir, Platform::Cuda).unwrap();
+    let jobs = plan(&set, &Selection::default(), &Host { device_type: None, devices: Some(DEVICES) }).jobs;
+    assert!(jobs.iter().any(|job| job.target.count > 1) && jobs.iter().any(|job| job.target.count == 1));
+    jobs
+}
+
+fn run_plan(planned: &[PlannedJob], host: &Target, commit: u32) -> RunPlan {
+    let job = |planned: &PlannedJob| NewJob {
+        target: planned.target.on(&host.device_type),
+        model: planned.model.clone(),
+        spec: serde_json::Value::Null,
+        selection: planned.selection(),
+        required: true,
+        max_attempts: 1,
+        start: JobStart::Queued,
+    };
+    RunPlan {
+        commit: Commit {
+            repository: "vllm-project/vllm".parse().unwrap(),
+            sha: format!("{:040x}", commit + 1).parse().unwrap(),
+            first_parent: None,
+            committed_at: None,
+        },
+        branch: "main".parse().unwrap(),
+        position: None,
+        trigger: Trigger::Schedule,
+        priority: None,
+        owed: Vec::new(),
+        jobs: planned.iter().map(job).collect(),
+    }
+}
