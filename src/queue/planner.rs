@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
+use utoipa::ToSchema;
 
 use crate::model::{DeviceType, ExpectedPoint, Platform, SuiteKind, Target, Variant};
 use crate::suite::{Benchmark, BenchmarkFile, BenchmarkSet, CompilationConfig, Form, file_name, json_line};
@@ -113,13 +114,14 @@ pub struct SuiteFile {
 }
 
 /// A benchmark (or variant) that is not measured.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Skipped {
     /// Its name, with the variant's suffix where only the variant is skipped.
     pub benchmark: String,
     /// Its model in lower case.
     pub model: String,
     /// Why.
+    #[schema(value_type = String)]
     pub reason: SkipReason,
 }
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::planner::PlannedJob;
 use crate::config::{ImageSource, PublishTarget, PullPolicy, SuiteConfig};
@@ -47,7 +48,7 @@ fn first() -> u32 {
 }
 
 /// Whether a commit's code may have what the host's own jobs have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Trust {
     /// Written by people with write access: token, network and caches as configured.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use utoipa::ToSchema;
 
 use super::Context;
 use super::context::UnknownRepository;
@@ -31,7 +32,7 @@ const MOST_KEY_BYTES: usize = 255;
 
 /// What a person asks for. Exactly one of `commit`, `branch`, `tag` and `pull_request` says what is measured; `branch`
 /// beside `commit` says where the commit is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ManualRequest {
     /// `owner/name`. Default: the first one configured.
@@ -70,7 +71,7 @@ pub struct ManualRequest {
 }
 
 /// Whether results are published.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum AskedPublish {
     /// As configured, if suites and variants were not narrowed.
@@ -106,7 +107,7 @@ impl Default for ManualRequest {
 }
 
 /// What became of a request.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 #[serde(tag = "answer", rename_all = "snake_case")]
 pub enum ManualAnswer {
     /// A run stands in the queue.
@@ -136,7 +137,7 @@ pub enum ManualAnswer {
 }
 
 /// What a run measures.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct Measures {
     /// Repository.
     pub repository: RepoName,
@@ -159,7 +160,7 @@ pub struct Measures {
 }
 
 /// A job of a run to be.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct MeasuredJob {
     /// Its target.
     pub target: Target,

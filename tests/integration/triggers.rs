@@ -327,9 +327,10 @@ async fn a_commit_must_be_on_a_branch_and_a_fork_runs_untrusted() {
         request["dry_run"] = json!(true);
         asks(request)
     };
-    let planned = async |request: Value| match submit(&daemon.context, dry(request), None).await.unwrap() {
-        ManualAnswer::Planned { measures } => (measures.sha.to_string(), measures.branch.to_string(), measures.trust),
-        other => panic!("{other:?}"),
+    let planned = async |request: Value| {
+        let answer = submit(&daemon.context, dry(request), None).await.unwrap();
+        let ManualAnswer::Planned { measures } = answer else { panic!("{answer:?}") };
+        (measures.sha.to_string(), measures.branch.to_string(), measures.trust)
     };
     assert_eq!(planned(json!({"commit": sha(1)})).await, (sha(1), "main".into(), Trust::Trusted));
     assert_eq!(planned(json!({"tag": "v1"})).await, (sha(2), "main".into(), Trust::Trusted));
