@@ -8,7 +8,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 cargo build --quiet --locked --workspace --bins --examples
 name=benchd-check-systemd-$$
 trap 'docker rm -f "$name" >/dev/null 2>&1 || :; docker rmi -f "$name" >/dev/null 2>&1 || :' EXIT
-tests/support/rootfs.sh curl mount systemd util-linux | docker import - "$name" >/dev/null
+tests/support/rootfs.sh ca-certificates curl mount systemd util-linux | docker import - "$name" >/dev/null
 # Mounts are shared as on a host, or credentials would not reach the service.
 docker run --detach --name "$name" --network none --cgroupns host --cap-add SYS_ADMIN \
   --security-opt seccomp=unconfined --security-opt apparmor=unconfined --tmpfs /run --tmpfs /tmp \

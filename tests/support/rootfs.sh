@@ -23,6 +23,11 @@ tar -C / --no-recursion -cf - -T "$folder.list" 2>/dev/null | tar -C "$folder" -
 rm -f "$folder.list"
 cp "$folder/usr/share/base-passwd/passwd.master" "$folder/etc/passwd"
 cp "$folder/usr/share/base-passwd/group.master" "$folder/etc/group"
-cp /etc/ld.so.cache "$folder/etc/" 
+cp /etc/ld.so.cache "$folder/etc/"
+# What the package's own script would make of them.
+if [ -d "$folder/usr/share/ca-certificates" ]; then
+  mkdir -p "$folder/etc/ssl/certs"
+  cat "$folder"/usr/share/ca-certificates/*/*.crt >"$folder/etc/ssl/certs/ca-certificates.crt"
+fi
 ln -sf bash "$folder/usr/bin/sh"
 tar -C "$folder" -cf - .
