@@ -45,7 +45,7 @@ async fn find(source: &Source, id: JobId) -> Result<JobDetail, Failure> {
     }
     let none = || Failure::usage(anyhow::anyhow!("there is no job or run {id} (`benchd runs` lists runs)"));
     let run = RunId::try_from(id.number()).map_err(Failure::usage)?;
-    let mut jobs = source.run(run).await.map_err(|_| none())?.jobs;
+    let mut jobs = source.run(run).await.map_err(|_unknown| none())?.jobs;
     match (jobs.pop(), jobs.as_slice()) {
         (Some(job), []) => Ok(job),
         (None, _) => Err(none()),

@@ -270,7 +270,9 @@ impl From<JsonRejection> for Problem {
             // The text names line, column and field of the fault.
             JsonRejection::JsonDataError(error) => malformed("body", &error.body_text()),
             JsonRejection::JsonSyntaxError(error) => malformed("body", &error.body_text()),
-            other => Self::of_status(other.status()),
+            JsonRejection::BytesRejection(error) => Self::of_status(error.status()),
+            // Another crate's enum that may grow.
+            _ => Self::of_status(StatusCode::BAD_REQUEST),
         }
     }
 }

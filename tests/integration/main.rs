@@ -5,6 +5,7 @@
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
+    clippy::wildcard_enum_match_arm,
     clippy::print_stdout,
     clippy::print_stderr,
     clippy::disallowed_methods,

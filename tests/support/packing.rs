@@ -9,7 +9,7 @@ use benchd::model::{Conclusion, DeviceId, Platform, Target, Trigger};
 use benchd::queue::planner::{Host, PlannedJob, Selection, plan};
 use benchd::queue::slots::Inventory;
 use benchd::queue::{AttemptEnd, ClaimOffer, ClaimedJob, Pace, Queue, RunPlan};
-use benchd::store::{Commit, JobStart, NewJob, Store};
+use benchd::store::{Commit, JobStart, NewJob, RunTerms, Store};
 use benchd::suite::read_platform;
 use chrono::{DateTime, Duration, TimeZone, Utc};
 
@@ -158,6 +158,7 @@ fn run_plan(planned: &[PlannedJob], host: &Target, commit: u32) -> RunPlan {
         position: None,
         trigger: Trigger::Schedule,
         priority: None,
+        terms: RunTerms::default(),
         owed: Vec::new(),
         jobs: planned.iter().map(job).collect(),
     }
