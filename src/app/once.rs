@@ -12,9 +12,6 @@ use crate::queue::slots::Inventory;
 use crate::queue::{ClaimOffer, ClaimedJob, RunPlan, Submitted};
 use crate::store::{OutboxRow, StoreError};
 
-/// How often deliveries are tried before they are left to a later call.
-const DELIVERY_ROUNDS: usize = 3;
-
 /// What happens to a run, for whoever looks on.
 #[derive(Clone, Debug)]
 pub enum RunEvent<'a> {
@@ -40,7 +37,9 @@ pub struct Ended {
     /// Whether it was stopped by a person.
     pub interrupted: bool,
     /// What became of what it owed.
-    pub deliveries: Vec<(OutboxRow, Delivery)>,
+    pub deliveries: Vec<Delivery>,
+    /// What became of what earlier runs still owed.
+    pub earlier: Vec<Delivery>,
 }
 
 /// Submits `plan`, executes its jobs one after the other on `devices`, delivers what it owes. `None` when there is
@@ -72,26 +71,17 @@ pub async fn measure(
         let conclusion = runner.worker.execute(&claimed, &devices, &listener, cancel).await?;
         tell(RunEvent::JobEnded(&conclusion));
     }
-    let interrupted = cancel.is_cancelled();
-    if interrupted {
+    if cancel.is_cancelled() {
         let _either = runner.queue.cancel(run, "stopped by a person").await?;
     }
-    let mut deliveries = Vec::new();
-    for _ in 0..DELIVERY_ROUNDS {
-        let round = runner.outbox.deliver_due(Some(run)).await?;
-        let open = round.iter().any(|(_, delivery)| matches!(delivery, Delivery::Postponed { .. }));
-        deliveries = merged(deliveries, round);
-        if !open {
-            break;
-        }
-    }
+    // What an interruption leaves owed is sent by a later call.
+    let deliveries = tokio::select! {
+        biased;
+        () = cancel.cancelled() => Vec::new(),
+        deliveries = runner.outbox.deliver_all(run) => deliveries?,
+    };
     let _settled = runner.queue.settle().await?;
-    Ok(Some(Ended { run, interrupted, deliveries }))
-}
-
-/// The newest word on every row.
-fn merged(mut before: Vec<(OutboxRow, Delivery)>, round: Vec<(OutboxRow, Delivery)>) -> Vec<(OutboxRow, Delivery)> {
-    before.retain(|(row, _)| round.iter().all(|(newer, _)| newer.id != row.id));
-    before.extend(round);
-    before
+    let (own, earlier): (Vec<_>, Vec<_>) = deliveries.into_iter().partition(|(row, _)| row.run == run);
+    let outcomes = |rows: Vec<(OutboxRow, Delivery)>| rows.into_iter().map(|(_, delivery)| delivery).collect();
+    Ok(Some(Ended { run, interrupted: cancel.is_cancelled(), deliveries: outcomes(own), earlier: outcomes(earlier) }))
 }

@@ -329,7 +329,7 @@ async fn deliver_one(daemon: Arc<Daemon>) -> Result<(), StoreError> {
     let delivered = daemon.outbox.deliver_due(None).await?;
     let owed = delivered.iter().find_map(|(_, delivery)| match delivery {
         Delivery::Postponed { reason, .. } => Some(reason),
-        Delivery::Delivered { .. } | Delivery::Kept(_) | Delivery::Refused(_) => None,
+        Delivery::Delivered { .. } | Delivery::Kept(_) | Delivery::Refused(_) | Delivery::Waiting { .. } => None,
     });
     match owed {
         Some(reason) => daemon.health.trouble(Part::ObjectStore, reason.clone()),

@@ -22,6 +22,11 @@ pub struct Progress {
     said: Mutex<String>,
 }
 
+/// `1 job`, `2 jobs`.
+fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
 impl Progress {
     /// A bar where standard error is a terminal; `follow` shows the container's output.
     pub fn new(follow: bool) -> Self {
@@ -40,7 +45,7 @@ impl Progress {
     /// Shows an event.
     pub fn tell(&self, event: &RunEvent<'_>) {
         match event {
-            RunEvent::Submitted { run, jobs } => self.say(&format!("run {run}: {jobs} jobs")),
+            RunEvent::Submitted { run, jobs } => self.say(&format!("run {run}: {}", counted(*jobs, "job"))),
             RunEvent::JobBegan(claimed) => {
                 let points = serde_json::from_value::<JobSpec>(claimed.job.spec.clone())
                     .map_or(0, |spec| spec.planned.points.len());
@@ -54,6 +59,8 @@ impl Progress {
     fn job(&self, event: &JobEvent<'_>) {
         match event {
             JobEvent::Resolving(reference) => self.step(&format!("looking for {reference}")),
+            // Before the engine knows the layers there is nothing to tell.
+            JobEvent::Pulling(pull) if pull.layers_total == 0 => {}
             JobEvent::Pulling(pull) => {
                 let (done, total) = (HumanBytes(pull.bytes_done), HumanBytes(pull.bytes_total));
                 let rate = HumanBytes(pull.bytes_per_second);
@@ -66,7 +73,8 @@ impl Progress {
             JobEvent::ImageReady(image) => self.step(&format!("image {}", image.exact())),
             JobEvent::Pass(event) => self.pass(event),
             JobEvent::Judged(measured) => {
-                self.step(&format!("{} points measured, {} not in order", measured.good(), measured.missing()));
+                let wrong = measured.points.len() - measured.good();
+                self.step(&format!("{} measured, {wrong} not in order", counted(measured.good(), "point")));
             }
             JobEvent::Notice(notice) => self.say(notice),
         }
@@ -96,7 +104,7 @@ impl Progress {
             PassEvent::EndingBenchmark(name) => {
                 self.say(&format!("ending {name}: it takes too long or cannot recover"))
             }
-            PassEvent::Stopping(end) => self.say(&format!("stopping the suite: {end:?}")),
+            PassEvent::Stopping(end) => self.say(&format!("stopping the suite: {end}")),
             PassEvent::EngineAway => self.say("the engine went away; the container goes on"),
             PassEvent::EngineBack => self.say("the engine is back"),
         }
@@ -117,7 +125,7 @@ impl Progress {
                 bar.set_position(0);
                 bar.reset_eta();
             }
-            None => self.say(&format!("{what}: {points} points expected")),
+            None => self.say(&format!("{what}: {} expected", counted(points, "point"))),
         }
     }
 

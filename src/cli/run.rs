@@ -22,6 +22,7 @@ use crate::model::{BranchName, Conclusion, JobState, RepoName, RunId, SuiteKind,
 use crate::publish::outbox::Delivery;
 use crate::queue::planner::{Selection, told_file_names};
 use crate::queue::spec::Trust;
+use crate::registry::{ImageReference, Registry, RegistrySettings};
 use crate::store::{Previous, RunDetail, SeriesValue};
 use crate::suite::CompilationConfig;
 use crate::trigger::request::{Planned, Publish, Request};
@@ -260,8 +261,9 @@ async fn identity(args: &Args, config: &Config, engine: Option<&Engine>) -> Resu
         committed_at: args.timestamp,
     };
     let checkout = args.checkout.as_deref().map(Checkout::at);
+    let told = said.repo.is_some() && said.commit.is_some() && said.committed_at.is_some() && said.branch.is_some();
     let labels = match (&args.image, engine) {
-        (Some(image), Some(engine)) => labels_of(engine, image).await?,
+        (Some(image), Some(engine)) if !told && checkout.is_none() => labels_of(config, engine, image).await?,
         (Some(_) | None, _) => HashMap::new(),
     };
     // Anonymous questions are few; a token makes the API a source.
@@ -276,13 +278,21 @@ async fn identity(args: &Args, config: &Config, engine: Option<&Engine>) -> Resu
     })
 }
 
-/// The labels of an image that the engine has; none of one that has yet to be pulled.
-async fn labels_of(engine: &Engine, image: &str) -> Result<HashMap<String, String>, Failure> {
-    match engine.docker().inspect_image(image).await.map_err(engine.failed_to(format!("look at the image {image}"))) {
-        Ok(seen) => Ok(seen.config.and_then(|config| config.labels).unwrap_or_default()),
-        Err(error) if error.is_not_found() => Ok(HashMap::new()),
-        Err(error) => Err(Failure::infrastructure(error)),
+/// The labels of an image: of the engine's, else of the registry's, which is not pulled for that.
+async fn labels_of(config: &Config, engine: &Engine, image: &str) -> Result<HashMap<String, String>, Failure> {
+    let reference: ImageReference = image.parse().map_err(Failure::usage)?;
+    let seen = engine.docker().inspect_image(image).await;
+    match seen.map_err(engine.failed_to(format!("look at the image {image}"))) {
+        Ok(seen) => return Ok(seen.config.and_then(|config| config.labels).unwrap_or_default()),
+        Err(error) if error.is_not_found() => {}
+        Err(error) => return Err(Failure::infrastructure(error)),
     }
+    let settings = RegistrySettings::configured(&config.registries).map_err(Failure::usage)?;
+    let registry = Registry::new(settings).map_err(Failure::infrastructure)?;
+    let labels = registry.labels(&reference, engine.architecture()).await.map_err(Failure::infrastructure)?;
+    labels.ok_or_else(|| {
+        Failure::usage(anyhow!("there is no image {image} for linux/{}: check its name", engine.architecture()))
+    })
 }
 
 fn repository(args: &Args, config: &Config, name: &RepoName) -> Result<RepositoryConfig, Failure> {
@@ -367,23 +377,46 @@ async fn report(runner: &Runner, planned: &Planned, identity: &Identity, ended: 
         }
         print_ends(&detail, ended.run, runner.worker.state_dir.as_path());
     }
-    for (_, delivery) in &ended.deliveries {
+    for delivery in &ended.deliveries {
         match delivery {
             Delivery::Delivered { to, what } => say_unless(json, format_args!("published {what} to {to}")),
             Delivery::Kept(reason) => terminal::say(format_args!("benchd: not published: {reason}")),
             Delivery::Refused(reason) => terminal::say(format_args!("benchd: publishing was refused: {reason}")),
-            Delivery::Postponed { reason, .. } => terminal::say(format_args!(
-                "benchd: still to be published: {reason} (kept, the next `benchd run` or `benchd serve` tries again)"
-            )),
+            Delivery::Waiting { .. } => {}
+            Delivery::Postponed { reason, .. } => terminal::say(format_args!("benchd: not published yet: {reason}")),
         }
     }
+    tell_earlier(&ended.earlier);
     answer(&detail, ended)
+}
+
+/// What earlier runs owed, in one line.
+fn tell_earlier(deliveries: &[Delivery]) {
+    let (mut sent, mut owed, mut why) = (0_usize, 0_usize, None);
+    for delivery in deliveries {
+        match delivery {
+            Delivery::Delivered { .. } => sent += 1,
+            Delivery::Kept(_) | Delivery::Waiting { .. } => {}
+            Delivery::Refused(reason) | Delivery::Postponed { reason, .. } => {
+                owed += 1;
+                why = Some(reason);
+            }
+        }
+    }
+    let sent = (sent > 0).then(|| format!("{sent} uploads of earlier runs were delivered"));
+    let owed = why.map(|why| format!("{owed} uploads of earlier runs are still not delivered: {why}"));
+    let said: Vec<String> = sent.into_iter().chain(owed).collect();
+    if !said.is_empty() {
+        terminal::say(format_args!("benchd: {}", said.join("; ")));
+    }
 }
 
 fn print_ends(detail: &RunDetail, run: RunId, state_dir: &Path) {
     for job in &detail.jobs {
         let message = job.attempts.last().and_then(|attempt| attempt.message.as_deref());
         if let JobState::Finished { conclusion } = &job.job.state {
+            // A fault outside is told at the end, with the exit code that it makes.
+            let message = message.filter(|_| !conclusion.is_infrastructure());
             let message = message.map_or_else(String::new, |message| format!(": {message}"));
             terminal::print(format_args!("\n{} on {}: {conclusion}{message}", job.job.model, job.job.target));
             if let Conclusion::Failure(kind) = conclusion {
@@ -407,13 +440,14 @@ fn answer(detail: &RunDetail, ended: &Ended) -> CommandResult {
         return Err(Failure { fault: Fault::Interrupted, error: anyhow!("interrupted; the container was removed") });
     }
     let mut all_measured = true;
+    let mut outside = Vec::new();
     for job in &detail.jobs {
         match &job.job.state {
             JobState::Finished { conclusion: Conclusion::Success } => {}
             JobState::Finished { conclusion } if conclusion.is_infrastructure() => {
                 let message = job.attempts.last().and_then(|attempt| attempt.message.clone());
                 let message = message.unwrap_or_else(|| conclusion.to_string());
-                return Err(Failure::infrastructure(anyhow!("{}: {message}", job.job.model)));
+                outside.push(format!("{} was not measured: {message}", job.job.model));
             }
             JobState::Finished { .. }
             | JobState::WaitingForImage { .. }
@@ -422,12 +456,15 @@ fn answer(detail: &RunDetail, ended: &Ended) -> CommandResult {
             | JobState::Running { .. } => all_measured = false,
         }
     }
-    let undelivered = ended
-        .deliveries
-        .iter()
-        .any(|(_, delivery)| matches!(delivery, Delivery::Postponed { .. } | Delivery::Refused(_)));
+    if !outside.is_empty() {
+        return Err(Failure::infrastructure(anyhow!("{}", outside.join("\nbenchd: "))));
+    }
+    let undelivered =
+        ended.deliveries.iter().any(|delivery| matches!(delivery, Delivery::Postponed { .. } | Delivery::Refused(_)));
     match (undelivered, all_measured) {
-        (true, _) => Err(Failure::infrastructure(anyhow!("the results are kept but not all of them are published"))),
+        (true, _) => Err(Failure::infrastructure(anyhow!(
+            "not all results are published; they are kept, and the next `benchd run` sends what is still owed"
+        ))),
         (false, true) => Ok(Answer::Yes),
         (false, false) => Ok(Answer::No),
     }

@@ -72,10 +72,10 @@ pub enum CollectError {
         taken: Taken,
     },
     /// The stream failed or ended before the archive did: the engine went away, and asking again may help.
-    #[error("failed to read the archive of the results: {0}")]
+    #[error("failed to read the archive of the results")]
     Read(#[source] io::Error),
     /// The disk here refused a file.
-    #[error("failed to write {path}: {source}", path = path.display())]
+    #[error("failed to write {path}", path = path.display())]
     Write {
         /// Where to.
         path: PathBuf,

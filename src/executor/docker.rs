@@ -135,7 +135,7 @@ pub enum EngineError {
         message: String,
     },
     /// The request could not be made or the answer not be read.
-    #[error("failed to {action}: {source}")]
+    #[error("failed to {action}")]
     Client {
         /// What was being done.
         action: String,

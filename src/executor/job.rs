@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::cache::{self, Presence};
+use super::collect::Taken;
 use super::container::command_line::repeat;
 use super::container::{
     ContainerSpec, DeviceAccess, HfToken, Limits, ModelCache, PassId, PassRequest, Profile, Secrets, SuiteFile,
@@ -19,7 +20,7 @@ use super::container::{
 use super::docker::Engine;
 use super::image::{ImageError, PullProgress, ReadyImage, obtain, prune};
 use super::measured::{Measured, measure, nothing};
-use super::outcome::{INPUT_FILE, PassError, PassEvent, PassOutcome, RESULTS_DIR, Results};
+use super::outcome::{INPUT_FILE, PassEnd as SuiteEnd, PassError, PassEvent, PassOutcome, RESULTS_DIR, Results};
 use super::pass::run_pass;
 use super::room::{CacheRoom, cache_room};
 use super::settings::{fatal_lines, read_only_files, variables};
@@ -250,7 +251,7 @@ impl Worker {
         match cache_room(&cache.dir, cache.min_free.bytes()) {
             Ok(CacheRoom::Enough(_)) => {}
             Ok(low @ CacheRoom::Low { .. }) => listener(JobEvent::Notice(low.to_string())),
-            Err(error) => listener(JobEvent::Notice(error.to_string())),
+            Err(error) => listener(JobEvent::Notice(format!("{:#}", anyhow::Error::from(error)))),
         }
     }
 
@@ -457,7 +458,8 @@ impl Worker {
             }
             None => outcome.conclude(0, spec.planned.points.len()),
         };
-        Ok(Verdict { conclusion, message: explanation(outcome, measured.as_ref()) })
+        let message = explanation(outcome, measured.as_ref(), &conclusion);
+        Ok(Verdict { conclusion, message })
     }
 
     async fn without_outcome(&self, claim: &Claim, spec: &JobSpec, error: PassError) -> Result<Verdict, StoreError> {
@@ -472,25 +474,37 @@ impl Worker {
 }
 
 /// What a person reads beside a conclusion that is not plain success.
-fn explanation(outcome: &PassOutcome, measured: Option<&Measured>) -> Option<String> {
+fn explanation(outcome: &PassOutcome, measured: Option<&Measured>, conclusion: &Conclusion) -> Option<String> {
     let mut said = Vec::new();
-    if let Some(kind) = outcome.failure() {
+    if let SuiteEnd::TimedOut(limit) = &outcome.end {
+        said.push(limit.to_string());
+    }
+    if let Some(kind) = outcome.failure()
+        && *conclusion != Conclusion::Failure(kind)
+    {
         said.push(kind.to_string());
     }
     for name in &outcome.points.server_died {
         said.push(format!("the server of {name} died"));
     }
+    if let Results::TooLarge { cap_bytes } = outcome.results {
+        said.push(format!("more than execution.limits.results_size ({cap_bytes} bytes)"));
+    }
     if let Some(measured) = measured {
-        let wrong = measured.points.iter().filter(|point| point.reason.is_some());
-        let shown = wrong
-            .clone()
-            .take(3)
-            .map(|point| format!("{}: {}", point.point.point, point.reason.as_deref().unwrap_or_default()));
-        said.extend(shown);
-        let more = wrong.count().saturating_sub(3);
-        if more > 0 {
-            said.push(format!("{more} more points are not in order"));
+        let mut wrong = measured.points.iter().filter_map(|p| Some((&p.point.point, p.reason.as_deref()?)));
+        if let Some((point, reason)) = wrong.next() {
+            let others = match wrong.count() {
+                0 => String::new(),
+                more => format!(" (and {more} more)"),
+            };
+            said.push(format!("{point}: {reason}{others}"));
+        } else if let Some(problem) = measured.report.problems.first() {
+            said.push(problem.to_string());
         }
+    }
+    if let Results::Taken(Taken { problems, .. }) = &outcome.results {
+        // What was not taken cannot be judged, so it is told here.
+        said.extend(problems.first().map(ToString::to_string));
     }
     (!said.is_empty()).then(|| said.join("; "))
 }

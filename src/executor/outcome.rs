@@ -1,5 +1,6 @@
 //! How a pass can end: what it left, or why it left nothing, and which failure of a job that is.
 
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -71,6 +72,21 @@ pub enum PassEnd {
     Cancelled,
 }
 
+/// In words, for people.
+impl fmt::Display for PassEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::SuiteEnded { code } => write!(f, "it ended with exit code {code}"),
+            Self::SuiteMissing => f.write_str("its script is missing"),
+            Self::PrepareFailed { code } => write!(f, "a command before it failed with exit code {code}"),
+            Self::OutOfMemory => f.write_str("it ran out of memory"),
+            Self::TimedOut(limit) => limit.fmt(f),
+            Self::DiskLimit => f.write_str("it wrote more to disk than it may"),
+            Self::Cancelled => f.write_str("it was cancelled"),
+        }
+    }
+}
+
 /// What came out of the results folder.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "results", rename_all = "snake_case")]
@@ -135,13 +151,13 @@ pub enum PassError {
     #[error(transparent)]
     Engine(#[from] EngineError),
     /// The engine answers, and its log of the container cannot be read.
-    #[error("failed to read the container's log: {source}")]
+    #[error("failed to read the container's log")]
     LogLost {
         /// What the client said.
         source: Box<bollard::errors::Error>,
     },
     /// A file of the artifacts could not be written.
-    #[error("failed to write {path}: {source}", path = path.display())]
+    #[error("failed to write {path}", path = path.display())]
     Artifacts {
         /// The file.
         path: PathBuf,

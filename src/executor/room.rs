@@ -14,7 +14,7 @@ pub struct DiskRoom {
 
 /// The room of a path could not be told.
 #[derive(Debug, thiserror::Error)]
-#[error("failed to tell the free room of {path}: {source}")]
+#[error("failed to tell the free room of {path}")]
 pub struct RoomError {
     path: PathBuf,
     source: std::io::Error,

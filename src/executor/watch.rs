@@ -1,6 +1,7 @@
 //! Decides, from the lines of the log and the time alone, what must be done to a running pass.
 
 use std::collections::BTreeSet;
+use std::fmt;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
@@ -25,6 +26,17 @@ pub enum TimeLimit {
         /// Its name.
         point: String,
     },
+}
+
+/// In words, with the setting that moves the limit.
+impl fmt::Display for TimeLimit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Job => f.write_str("the job took longer than execution.limits.job_timeout"),
+            Self::Idle => f.write_str("nothing was printed for execution.limits.idle_timeout"),
+            Self::Point { point } => write!(f, "{point} took longer than execution.limits.point_timeout"),
+        }
+    }
 }
 
 /// What must be done.

@@ -25,7 +25,7 @@ pub enum Source {
 #[derive(Debug, thiserror::Error)]
 pub enum WorkspaceError {
     /// git failed.
-    #[error("failed to take commit {sha} out of {source_name}: {source}", sha = sha.short())]
+    #[error("failed to take commit {sha} out of {source_name}", sha = sha.short())]
     Git {
         /// The commit.
         sha: CommitSha,
@@ -42,7 +42,7 @@ pub enum WorkspaceError {
     #[error("the address of {0} holds a password: give it to git by a credential helper instead")]
     Password(String),
     /// The folder for it cannot be made.
-    #[error("failed to prepare {path}: {source}", path = path.display())]
+    #[error("failed to prepare {path}", path = path.display())]
     Io {
         /// The folder.
         path: PathBuf,

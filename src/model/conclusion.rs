@@ -76,7 +76,7 @@ pub enum FailureKind {
     #[error("the commit's image does not exist")]
     ImageMissing,
     /// The registry could not say whether the image exists.
-    #[error("the registry gave no answer")]
+    #[error("the registry could not say whether the image exists")]
     RegistryUnavailable,
     /// The image exists and could not be brought here.
     #[error("the image could not be pulled")]

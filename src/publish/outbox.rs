@@ -26,8 +26,8 @@ const FIRST_WAIT: Duration = Duration::from_secs(30);
 const LONGEST_WAIT: Duration = Duration::from_secs(3600);
 /// How long an upload waits for the other jobs that share its object.
 const SIBLING_WAIT: Duration = Duration::from_secs(15);
-/// Rows taken at a time.
-const BATCH: u32 = 50;
+/// Most rows that one call tries.
+const BATCH: u32 = 1000;
 
 /// The outbox of one store.
 pub struct Outbox {
@@ -52,7 +52,12 @@ pub enum Delivery {
     Kept(String),
     /// Refused for good.
     Refused(String),
-    /// Still owed.
+    /// Not sent before other jobs of its run have ended.
+    Waiting {
+        /// When it is looked at again.
+        next_at: DateTime<Utc>,
+    },
+    /// Still owed, because the place failed or refused.
     Postponed {
         /// Why.
         reason: String,
@@ -93,15 +98,39 @@ impl Outbox {
     /// # Errors
     /// When the store cannot be read or written; deliveries that fail are no errors, they stay owed.
     pub async fn deliver_due(&self, run: Option<RunId>) -> Result<Vec<(OutboxRow, Delivery)>, StoreError> {
-        let due = self.store.due_owed(self.clock.now(), run, BATCH).await?;
-        let mut delivered = Vec::with_capacity(due.len());
-        for row in due {
+        self.deliver(self.store.due_owed(self.clock.now(), run, BATCH).await?).await
+    }
+
+    /// Tries everything that is owed, what `first` owes first, also what waits after a failure: for somebody who does
+    /// not come back soon.
+    ///
+    /// # Errors
+    /// As [`Outbox::deliver_due`].
+    pub async fn deliver_all(&self, first: RunId) -> Result<Vec<(OutboxRow, Delivery)>, StoreError> {
+        let mut rows = self.store.due_owed(DateTime::<Utc>::MAX_UTC, None, BATCH).await?;
+        rows.sort_by_key(|row| row.run != first);
+        self.deliver(rows).await
+    }
+
+    async fn deliver(&self, rows: Vec<OutboxRow>) -> Result<Vec<(OutboxRow, Delivery)>, StoreError> {
+        let mut delivered = Vec::with_capacity(rows.len());
+        let mut away: BTreeMap<String, Delivery> = BTreeMap::new();
+        for row in rows {
+            let place = row.owed.payload.to_string();
+            // A place that just failed is not waited for once more for every row: they stay due.
+            if let Some(postponed) = away.get(&place) {
+                delivered.push((row, postponed.clone()));
+                continue;
+            }
             let delivery = match row.owed.kind {
                 OwedKind::Upload => self.upload(&row).await?,
                 // Told by the stages that own a conversation; none is configured here.
                 OwedKind::Comment | OwedKind::CheckRun | OwedKind::Notification => continue,
             };
             self.write_down(&row, &delivery).await?;
+            if let Delivery::Postponed { .. } = delivery {
+                away.insert(place, delivery.clone());
+            }
             delivered.push((row, delivery));
         }
         if !delivered.is_empty() {
@@ -118,15 +147,20 @@ impl Outbox {
             Delivery::Delivered { .. } => write.settle_owed(row.id, OwedState::Delivered, None, now).await?,
             Delivery::Kept(reason) => write.settle_owed(row.id, OwedState::Kept, Some(reason), now).await?,
             Delivery::Refused(reason) => write.settle_owed(row.id, OwedState::Refused, Some(reason), now).await?,
+            Delivery::Waiting { next_at } => {
+                write.postpone_owed(row.id, &UploadError::Siblings.to_string(), *next_at).await?
+            }
             Delivery::Postponed { reason, next_at } => write.postpone_owed(row.id, reason, *next_at).await?,
         };
         write.commit().await?;
         match delivery {
             Delivery::Delivered { to, what } => tracing::info!(run.id = %row.run, "delivered {what} to {to}"),
             Delivery::Kept(reason) => tracing::info!(run.id = %row.run, "kept an upload: {reason}"),
-            Delivery::Refused(reason) => tracing::error!(run.id = %row.run, "an upload was refused: {reason}"),
+            Delivery::Refused(reason) => tracing::info!(run.id = %row.run, "an upload was refused: {reason}"),
+            Delivery::Waiting { .. } => tracing::debug!(run.id = %row.run, "an upload waits for other jobs"),
+            // Level info: whoever called tells it, and the row keeps it.
             Delivery::Postponed { reason, .. } => {
-                tracing::warn!(run.id = %row.run, "an upload is still owed: {reason}")
+                tracing::info!(run.id = %row.run, "an upload is still owed: {reason}")
             }
         }
         Ok(())
@@ -136,9 +170,7 @@ impl Outbox {
         match self.try_upload(row).await {
             Ok(delivery) => Ok(delivery),
             Err(UploadError::Store(error)) => Err(error),
-            Err(error @ UploadError::Siblings) => {
-                Ok(Delivery::Postponed { reason: error.to_string(), next_at: self.clock.now() + SIBLING_WAIT })
-            }
+            Err(UploadError::Siblings) => Ok(Delivery::Waiting { next_at: self.clock.now() + SIBLING_WAIT }),
             // What was measured cannot be read again: no later try helps.
             Err(error @ (UploadError::NoJob | UploadError::Payload(_) | UploadError::Prepare(_))) => {
                 Ok(Delivery::Refused(format!("{:#}", anyhow::Error::from(error))))
@@ -177,7 +209,10 @@ impl Outbox {
         Ok(match destination.send(&object, existing).await? {
             UploadOutcome::Created | UploadOutcome::Unchanged | UploadOutcome::Replaced => Delivery::Delivered {
                 to: format!("{destination}"),
-                what: format!("{} records as {}", object.records, object.key),
+                what: match object.records {
+                    1 => format!("1 record as {}", object.key),
+                    records => format!("{records} records as {}", object.key),
+                },
             },
             UploadOutcome::Conflict | UploadOutcome::Exists => {
                 Delivery::Kept(format!("other results of this commit lie at {} already", object.key))

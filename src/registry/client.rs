@@ -10,6 +10,7 @@ use std::time::Duration;
 use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::{Client, Method, Request, Response, StatusCode};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use tokio::sync::{Mutex, OnceCell, Semaphore};
 use url::Url;
 
@@ -116,8 +117,22 @@ struct Manifest {
 
 #[derive(Deserialize)]
 struct IndexEntry {
+    digest: String,
     #[serde(default)]
     platform: Option<OciPlatform>,
+}
+
+/// An image's configuration, as far as its labels are concerned.
+#[derive(Deserialize)]
+struct ImageConfiguration {
+    #[serde(default)]
+    config: Option<ContainerConfiguration>,
+}
+
+#[derive(Deserialize)]
+struct ContainerConfiguration {
+    #[serde(rename = "Labels", default)]
+    labels: Option<HashMap<String, String>>,
 }
 
 #[derive(Deserialize)]
@@ -222,24 +237,61 @@ impl Registry {
     /// As [`Registry::look_up`].
     pub async fn platforms(&self, image: &ImageReference) -> Result<Option<Vec<String>>, RegistryError> {
         let _permit = self.permits.acquire().await.ok();
-        let answer = self.ask(Method::GET, image, &format!("manifests/{}", image.wanted())).await?;
-        if answer.status() == StatusCode::NOT_FOUND {
-            return Ok(None);
-        }
-        let url = answer.url().to_string();
-        let manifest = parse_manifest(&url, &self.body(image.host(), answer).await?)?;
+        let Some(mut manifest) = self.manifest(image, image.wanted()).await? else { return Ok(None) };
         let written = |platform: OciPlatform| format!("{}/{}", platform.os, platform.architecture);
-        if let Some(entries) = manifest.manifests {
+        if let Some(entries) = manifest.manifests.take() {
             // Attestations stand in an index as `unknown/unknown`.
             let real = entries.into_iter().filter_map(|entry| entry.platform).filter(|p| p.architecture != "unknown");
             return Ok(Some(real.map(written).collect()));
         }
-        let config = manifest.config.map(|config| config.digest).unwrap_or_default();
-        let answer = self.ask(Method::GET, image, &format!("blobs/{config}")).await?;
+        Ok(Some(vec![written(self.configuration(image, manifest).await?)]))
+    }
+
+    /// The labels of `image` as it was built for `linux/architecture` (Go's words), without pulling it. `None` when
+    /// there is no such image.
+    ///
+    /// # Errors
+    /// As [`Registry::look_up`].
+    pub async fn labels(
+        &self,
+        image: &ImageReference,
+        architecture: &str,
+    ) -> Result<Option<HashMap<String, String>>, RegistryError> {
+        let _permit = self.permits.acquire().await.ok();
+        let Some(mut manifest) = self.manifest(image, image.wanted()).await? else { return Ok(None) };
+        if let Some(entries) = manifest.manifests.take() {
+            let fits = |entry: &IndexEntry| {
+                entry.platform.as_ref().is_some_and(|p| p.os == "linux" && p.architecture == architecture)
+            };
+            let Some(entry) = entries.into_iter().find(fits) else { return Ok(None) };
+            let Some(found) = self.manifest(image, &entry.digest).await? else { return Ok(None) };
+            manifest = found;
+        }
+        let configuration: ImageConfiguration = self.configuration(image, manifest).await?;
+        Ok(Some(configuration.config.and_then(|config| config.labels).unwrap_or_default()))
+    }
+
+    /// The manifest named `wanted`; `None` when it is absent.
+    async fn manifest(&self, image: &ImageReference, wanted: &str) -> Result<Option<Manifest>, RegistryError> {
+        let answer = self.ask(Method::GET, image, &format!("manifests/{wanted}")).await?;
+        if answer.status() == StatusCode::NOT_FOUND {
+            return Ok(None);
+        }
         let url = answer.url().to_string();
-        let platform: OciPlatform = serde_json::from_slice(&self.body(image.host(), answer).await?)
-            .map_err(|e| RegistryError::Malformed { url, reason: format!("no image configuration: {e}") })?;
-        Ok(Some(vec![written(platform)]))
+        parse_manifest(&url, &self.body(image.host(), answer).await?).map(Some)
+    }
+
+    /// The configuration that a manifest names.
+    async fn configuration<T: DeserializeOwned>(
+        &self,
+        image: &ImageReference,
+        manifest: Manifest,
+    ) -> Result<T, RegistryError> {
+        let digest = manifest.config.map(|config| config.digest).unwrap_or_default();
+        let answer = self.ask(Method::GET, image, &format!("blobs/{digest}")).await?;
+        let url = answer.url().to_string();
+        serde_json::from_slice(&self.body(image.host(), answer).await?)
+            .map_err(|e| RegistryError::Malformed { url, reason: format!("no image configuration: {e}") })
     }
 
     /// The credentials for `host`: the configured ones, else those of Docker's own file and helpers.

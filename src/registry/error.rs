@@ -63,7 +63,7 @@ pub enum RegistryError {
         reason: String,
     },
     /// The credentials for the registry could not be read.
-    #[error("failed to read the credentials for the registry {host}: {source}")]
+    #[error("failed to read the credentials for the registry {host}")]
     Credentials {
         /// The registry.
         host: String,

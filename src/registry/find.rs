@@ -41,7 +41,7 @@ pub enum Finding {
 #[derive(Debug, thiserror::Error)]
 pub enum FindError {
     /// Template or look-up gave something else than a reference.
-    #[error("{origin} gave no image reference: {source}")]
+    #[error("{origin} gave no image reference")]
     Reference {
         /// The template, program or address.
         origin: String,

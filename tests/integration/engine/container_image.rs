@@ -32,7 +32,8 @@ pub async fn shell_image(engine: &Engine) -> String {
     id
 }
 
-fn root_filesystem() -> Vec<u8> {
+/// Its only layer.
+pub fn root_filesystem() -> Vec<u8> {
     let mut tar = tar::Builder::new(Vec::new());
     let mut file = |path: &str, bytes: &[u8]| {
         let mut header = tar::Header::new_gnu();

@@ -7,6 +7,7 @@ mod images;
 mod pass_case;
 mod passes;
 mod passes_under_fault;
+mod run;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -233,10 +233,11 @@ async fn a_network_that_lets_something_out_is_not_used_for_a_forks_code() {
 }
 
 /// A small file system, mounted for the time of a test.
-struct SmallDisk(std::path::PathBuf);
+pub struct SmallDisk(std::path::PathBuf);
 
 impl SmallDisk {
-    fn mount(path: std::path::PathBuf, size: &str) -> Self {
+    /// Mounts it.
+    pub fn mount(path: std::path::PathBuf, size: &str) -> Self {
         std::fs::create_dir_all(&path).unwrap();
         let options = ["-t", "tmpfs", "-o", &format!("size={size}"), "none"];
         assert!(std::process::Command::new("mount").args(options).arg(&path).status().unwrap().success());

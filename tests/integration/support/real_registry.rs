@@ -103,28 +103,46 @@ impl RealRegistry {
         header.set_size(content.len() as u64);
         header.set_mode(0o644);
         tar.append_data(&mut header, "content", content).unwrap();
-        let layer = tar.into_inner().unwrap();
-        let (layer_bytes, diff_id) = (layer.len(), Digest::of(&layer));
-        let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-        packed.write_all(&layer).unwrap();
-        let packed = packed.finish().unwrap();
-        let packed_bytes = packed.len();
-        assert!(layer_bytes > 0);
         let config = serde_json::json!({
-            "architecture": architecture, "os": "linux",
-            "config": {"Labels": {"org.opencontainers.image.revision": tag}, "Cmd": ["/content"]},
-            "rootfs": {"type": "layers", "diff_ids": [diff_id.as_str()]},
+            "Labels": {"org.opencontainers.image.revision": tag}, "Cmd": ["/content"],
+        });
+        self.push_layers(repository, tag, architecture, config, &[tar.into_inner().unwrap()]).await
+    }
+
+    /// Puts an image of these tars for `linux/ARCHITECTURE`, with this `config` (`Labels`, `Env`, `Cmd` ..).
+    pub async fn push_layers(
+        &self,
+        repository: &str,
+        tag: &str,
+        architecture: &str,
+        config: serde_json::Value,
+        tars: &[Vec<u8>],
+    ) -> Digest {
+        let (mut layers, mut diff_ids) = (Vec::new(), Vec::new());
+        for tar in tars {
+            diff_ids.push(Digest::of(tar).as_str().to_owned());
+            let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+            packed.write_all(tar).unwrap();
+            let packed = packed.finish().unwrap();
+            let size = packed.len();
+            let digest = self.blob(repository, packed).await;
+            layers.push(serde_json::json!({
+                "mediaType": "application/vnd.docker.image.rootfs.diff.tar.gzip", "size": size,
+                "digest": digest.as_str(),
+            }));
+        }
+        let config = serde_json::json!({
+            "architecture": architecture, "os": "linux", "config": config,
+            "rootfs": {"type": "layers", "diff_ids": diff_ids},
         })
         .to_string();
         let config_bytes = config.len();
-        let layer = self.blob(repository, packed).await;
         let config = self.blob(repository, config.into_bytes()).await;
         let manifest = serde_json::json!({
             "schemaVersion": 2, "mediaType": MANIFEST,
             "config": {"mediaType": "application/vnd.docker.container.image.v1+json", "size": config_bytes,
                 "digest": config.as_str()},
-            "layers": [{"mediaType": "application/vnd.docker.image.rootfs.diff.tar.gzip", "size": packed_bytes,
-                "digest": layer.as_str()}],
+            "layers": layers,
         });
         self.manifest(repository, tag, MANIFEST, manifest.to_string()).await
     }
