@@ -38,6 +38,9 @@ pub enum GitError {
     /// The command is not there.
     #[error("failed to start `git` (is it installed?)")]
     Start(#[source] std::io::Error),
+    /// There is nothing to run it in.
+    #[error("there is no folder {}", .0.display())]
+    NoFolder(PathBuf),
     /// The command failed.
     #[error("`git {command}` failed in {dir}: {message}", dir = dir.display())]
     Failed {
@@ -105,7 +108,10 @@ impl Checkout {
         let output = tokio::time::timeout(limit, child)
             .await
             .map_err(|_elapsed| GitError::TimedOut { command: command.clone(), after: limit })?
-            .map_err(GitError::Start)?;
+            .map_err(|source| match self.dir.is_dir() {
+                true => GitError::Start(source),
+                false => GitError::NoFolder(self.dir.clone()),
+            })?;
         if output.status.success() {
             return Ok(output.stdout);
         }

@@ -26,9 +26,7 @@ use super::room::{CacheRoom, cache_room};
 use super::settings::{fatal_lines, read_only_files, variables};
 use super::workspace::{self, Source};
 use crate::clock::Clock;
-use crate::config::{
-    ExecutionConfig, ImageRequest, RetentionConfig, ScriptSource, SecretSource, SuiteFlavour, environment,
-};
+use crate::config::{ExecutionConfig, ImageRequest, RetentionConfig, SecretSource, SuiteFlavour, environment};
 use crate::model::{Conclusion, FailureKind, Role};
 use crate::queue::spec::{ImageOrder, JobSpec, Trust};
 use crate::queue::{AttemptEnd, Claim, ClaimedJob, Heartbeat, Outcome, PassEnd, PassStart, Queue};
@@ -366,16 +364,7 @@ impl Worker {
 
     /// The repository at the commit, for suites whose scripts or sources are not in the image.
     async fn workspace(&self, spec: &JobSpec, artifacts: &Path) -> anyhow::Result<Option<PathBuf>> {
-        let image_has_it = match &spec.image {
-            ImageOrder::Reference(text) => text.contains(spec.sha.as_str()),
-            ImageOrder::Source(source) => source.template(&spec.branch).is_none_or(|template| template.names_commit()),
-        };
-        let wanted = match (spec.suite.scripts, spec.suite.kind) {
-            (ScriptSource::Repository, _) => true,
-            (ScriptSource::Image, SuiteFlavour::Command) => !image_has_it,
-            (ScriptSource::Image, SuiteFlavour::Vllm) => false,
-        };
-        if !wanted {
+        if !spec.takes_repository {
             return Ok(None);
         }
         let source = match &spec.checkout {

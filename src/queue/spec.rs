@@ -30,6 +30,8 @@ pub struct JobSpec {
     pub image: ImageOrder,
     /// When it is pulled.
     pub pull: PullPolicy,
+    /// Whether the repository at the commit is put into the workspace, because the image lacks it.
+    pub takes_repository: bool,
     /// A clone that holds the commit, for suites that take files from the repository; `None` clones it.
     pub checkout: Option<PathBuf>,
     /// What is executed.

@@ -9,9 +9,10 @@ use chrono::{DateTime, Utc};
 
 use super::policy::{Budget, Fitted, fit};
 use crate::config::{
-    BenchmarksSource, ExpectedPoints, PublishTarget, RemoteService, RepositoryConfig, SuiteConfig, TriggerName,
+    BenchmarksSource, ExpectedPoints, PublishTarget, RemoteService, RepositoryConfig, ScriptSource, SuiteConfig,
+    SuiteFlavour, TriggerName,
 };
-use crate::model::{BranchName, CommitSha, ExpectedPoint, Priority, SuiteKind, Target, Trigger, Variant};
+use crate::model::{BranchName, CommitSha, ExpectedPoint, Platform, Priority, SuiteKind, Target, Trigger, Variant};
 use crate::queue::RunPlan;
 use crate::queue::planner::{Host, Needs, Plan, PlannedJob, Selection, plan};
 use crate::queue::spec::{ImageOrder, JobSpec, Trust, UploadOrder};
@@ -217,6 +218,7 @@ impl<'a> Request<'a> {
             trust: self.trust,
             image,
             pull: self.repository.images.pull,
+            takes_repository: self.takes_repository(platform),
             checkout: self.checkout.clone(),
             suite,
             benchmark_name: self.repository.publish.benchmark_name.clone(),
@@ -235,6 +237,17 @@ impl<'a> Request<'a> {
                 None => JobStart::Queued,
             },
         })
+    }
+
+    /// Whether scripts or sources come from the repository: as configured, or because the image is not the commit's.
+    fn takes_repository(&self, platform: Platform) -> bool {
+        let suite = &self.repository.suite;
+        let template = self.repository.image_source(platform).and_then(|source| source.template(&self.branch));
+        match (suite.scripts, suite.kind) {
+            (ScriptSource::Repository, SuiteFlavour::Vllm | SuiteFlavour::Command) => true,
+            (ScriptSource::Image, SuiteFlavour::Command) => template.is_some_and(|template| !template.names_commit()),
+            (ScriptSource::Image, SuiteFlavour::Vllm) => false,
+        }
     }
 
     /// Whether suites or variants are fewer than configured for the trigger.

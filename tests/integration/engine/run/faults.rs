@@ -58,6 +58,7 @@ async fn an_image_that_cannot_be_had_is_told_with_what_to_do() {
     );
     project.configure("{sha}", "{sha}{");
     project.run(FIRST, &BASE).assert(2, &["benchd.yaml:5:"]);
+    project.configure("{sha}{", "{sha}");
     project.assert_clean().await;
 }
 
@@ -129,7 +130,7 @@ async fn limits_are_told_with_the_setting_that_moves_them() {
 
     let suite = "{command: \"bash /suite.sh\"}";
     project.write("benchd.yaml", &project.command_config(suite, "engine:{sha}"));
-    project.configure("  cache:", "  untrusted: {memory: 48 MiB}\n  cache:");
+    project.configure("  cache:", "  untrusted: {memory: 64 MiB}\n  cache:");
     for (name, script) in [("child", "tail /dev/zero; true"), ("main", "exec tail /dev/zero")] {
         project.push(name, &[("suite.sh", script)], serde_json::json!({})).await;
         let image = format!("{}/engine:{name}", project.registry.host);
@@ -223,5 +224,5 @@ async fn what_a_person_gave_wrongly_is_told_before_anything_runs() {
     }
     project.write("benchmarks/cpu/latency-tests-cpu.json", "[{]");
     let broken = project.run(FIRST, &["--dry-run"]);
-    broken.assert(0, &["latency-tests-cpu.json", "throughput"]);
+    broken.assert(0, &["latency-tests-cpu.json:1:3: bad JSON", "tiny/model on"]);
 }
