@@ -117,6 +117,7 @@ struct Manifest {
 
 #[derive(Deserialize)]
 struct IndexEntry {
+    #[serde(default)]
     digest: String,
     #[serde(default)]
     platform: Option<OciPlatform>,

@@ -19,7 +19,7 @@ use crate::objects::{ObjectError, ObjectTarget, Patience};
 use crate::registry::{FindError, ImageReference, Presence, Registry, RegistrySettings};
 
 /// A commit that cannot exist, so that a registry's "absent" says that it answers.
-const NO_COMMIT: &str = "0000000000000000000000000000000000000000";
+const NO_COMMIT: &str = "0000000000000000000000000000000000000001";
 
 /// Below [`CHECK_LIMIT`], so that the service's own failure is told and not the limit.
 const REQUEST_LIMIT: Duration = Duration::from_secs(4);

@@ -81,6 +81,6 @@ fn a_hugging_face_token_is_looked_at_and_not_shown() {
         std::fs::write(&file, text).unwrap();
         let check = hf_token(&config);
         assert_eq!(check.state, state);
-        assert!(!format!("{check:?}").contains("secret"), "{check:?}");
+        assert!(!format!("{check:?}").contains("hf_secret"), "{check:?}");
     }
 }

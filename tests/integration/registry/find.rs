@@ -36,7 +36,8 @@ async fn by_template_of_the_branch() {
     assert_eq!(found, Finding::Absent { reference: Some(reference) });
     let error = find(&stand_in.host, "HOST/A/b:{sha}", "main").await.unwrap_err();
     assert_eq!(error.fault(), Fault::Permanent);
-    assert!(error.to_string().contains("a repository is written in lower case"), "{error}");
+    let told = benchd::health::with_causes(&error);
+    assert!(told.contains("a repository is written in lower case"), "{told}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
