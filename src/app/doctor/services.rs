@@ -19,7 +19,7 @@ use crate::objects::{ObjectError, ObjectTarget, Patience};
 use crate::registry::{FindError, ImageReference, Presence, Registry, RegistrySettings};
 
 /// A commit that cannot exist, so that a registry's "absent" says that it answers.
-const NO_COMMIT: &str = "0000000000000000000000000000000000000000";
+const NO_COMMIT: &str = "0000000000000000000000000000000000000001";
 
 /// Below [`CHECK_LIMIT`], so that the service's own failure is told and not the limit.
 const REQUEST_LIMIT: Duration = Duration::from_secs(4);
@@ -80,8 +80,10 @@ fn image_probes(config: &Config, platform: Platform) -> BTreeMap<String, ImagePr
 }
 
 async fn ask_registry(registry: &Registry, name: &str, probe: &ImageProbe<'_>, platform: Platform) -> Check {
-    let (Some(branch), Ok(sha)) = (probe.repository.branch.first(), NO_COMMIT.parse::<CommitSha>()) else {
-        return Check::skipped(name, "no branch is configured");
+    let Some(branch) = probe.repository.branch.first() else { return Check::skipped(name, "no branch is configured") };
+    let sha: CommitSha = match NO_COMMIT.parse() {
+        Ok(sha) => sha,
+        Err(error) => return Check::failed(name, told(error)),
     };
     let request = ImageRequest { repo: &probe.repository.name, branch, sha: &sha, platform };
     let reference = match registry.name(&probe.source, request).await {
