@@ -10,6 +10,7 @@ limit=1.3
 registry=${BENCHD_TEST_REGISTRY:-127.0.0.1:5055}
 repository=$registry/benchd-bench
 benchd=${BENCHD:-$PWD/target/release/benchd}
+[ -x "$benchd" ] || { echo "run_overhead.sh: no $benchd: cargo build --release, or set BENCHD" >&2; exit 2; }
 folder=$(mktemp -d)
 remove_image() { docker images --quiet "$repository" | sort -u | xargs -r docker rmi -f >/dev/null 2>&1 || :; }
 clean_up() {
@@ -30,6 +31,8 @@ cat >"$folder/image/suite/measure" <<'SUITE'
 mkdir -p results
 echo '[{"name": "nothing", "value": 1, "unit": "s", "better": "lower"}]' >results/nothing.json
 SUITE
+# Always the same commit, so that the registry keeps one image.
+export GIT_AUTHOR_DATE=2026-01-01T00:00:00Z GIT_COMMITTER_DATE=2026-01-01T00:00:00Z
 git init --quiet --initial-branch main "$folder/checkout"
 git -C "$folder/checkout" -c user.name=bench -c user.email=bench@example.org commit --quiet --allow-empty --message bench
 sha=$(git -C "$folder/checkout" rev-parse HEAD)

@@ -29,7 +29,7 @@ pub async fn run(args: Args) -> CommandResult {
 }
 
 fn print(checkup: &Checkup) {
-    let width = checkup.checks.iter().map(|check| check.name.chars().count()).max().unwrap_or_default().min(40);
+    let width = checkup.checks.iter().map(|check| check.name.chars().count()).max().unwrap_or_default().min(60);
     for check in &checkup.checks {
         let symbol = match check.state {
             CheckState::Ok => "ok",

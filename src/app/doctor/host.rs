@@ -25,6 +25,10 @@ pub(super) async fn state_directory(config: &Config) -> Vec<Check> {
     let dir = &config.state_dir;
     // A folder that is yet to be made is judged by the one it will be made in.
     let existing = dir.ancestors().find(|folder| folder.exists()).unwrap_or(dir);
+    if !existing.is_dir() {
+        let check = Check::failed(name, format!("{} is not a folder", existing.display()));
+        return vec![check.advise("move it away, or set state_dir")];
+    }
     let writable = rustix::fs::access(existing, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK);
     if let Err(error) = writable {
         let error = std::io::Error::from(error);

@@ -80,8 +80,10 @@ fn image_probes(config: &Config, platform: Platform) -> BTreeMap<String, ImagePr
 }
 
 async fn ask_registry(registry: &Registry, name: &str, probe: &ImageProbe<'_>, platform: Platform) -> Check {
-    let (Some(branch), Ok(sha)) = (probe.repository.branch.first(), NO_COMMIT.parse::<CommitSha>()) else {
-        return Check::skipped(name, "no branch is configured");
+    let Some(branch) = probe.repository.branch.first() else { return Check::skipped(name, "no branch is configured") };
+    let sha: CommitSha = match NO_COMMIT.parse() {
+        Ok(sha) => sha,
+        Err(error) => return Check::failed(name, told(error)),
     };
     let request = ImageRequest { repo: &probe.repository.name, branch, sha: &sha, platform };
     let reference = match registry.name(&probe.source, request).await {

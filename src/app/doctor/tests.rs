@@ -77,10 +77,10 @@ fn a_hugging_face_token_is_looked_at_and_not_shown() {
     assert_eq!(hf_token(&config).state, CheckState::Skipped);
     config.execution.hf_token_file = Some(file.clone());
     assert_eq!(hf_token(&config).state, CheckState::Failed);
-    for (text, state) in [("hf_secret", CheckState::Ok), ("secret", CheckState::Warning), ("", CheckState::Failed)] {
+    for (text, state) in [("hf_abc123", CheckState::Ok), ("abc123", CheckState::Warning), ("", CheckState::Failed)] {
         std::fs::write(&file, text).unwrap();
         let check = hf_token(&config);
         assert_eq!(check.state, state);
-        assert!(!format!("{check:?}").contains("hf_secret"), "{check:?}");
+        assert!(!format!("{check:?}").contains("abc123"), "{check:?}");
     }
 }
