@@ -59,3 +59,31 @@ fn operations_tell_what_to_do_about_every_failure() {
         assert!(page.contains(&row), "docs/operations.md lacks the row {row}");
     }
 }
+
+#[test]
+fn tests_that_the_faults_name_exist() {
+    let rows: Vec<String> =
+        read("docs/faults.md").lines().filter(|line| line.starts_with("| ")).skip(1).map(str::to_owned).collect();
+    for (index, row) in rows.iter().enumerate() {
+        let cells: Vec<&str> = row.trim_matches('|').split(" | ").map(str::trim).collect();
+        assert_eq!(cells.len(), 5, "{row}");
+        assert_eq!(cells[0], (index + 1).to_string(), "{row}");
+        let named: Vec<&str> = cells[4].split('`').skip(1).step_by(2).collect();
+        assert!(!named.is_empty(), "no test in {row}");
+        for name in named {
+            let (file, test) = name.rsplit_once("::").unwrap_or_else(|| panic!("no module in {name}"));
+            let path = format!("tests/integration/{}", file.replace("::", "/"));
+            let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+            let source = [format!("{path}.rs"), format!("{path}/mod.rs")]
+                .iter()
+                .find_map(|file| fs::read_to_string(root.join(file)).ok())
+                .unwrap_or_else(|| panic!("no file for {name}"));
+            let found = source.split("#[test]").chain(source.split("#[tokio::test")).skip(1);
+            let head = format!("fn {test}(");
+            assert!(
+                found.into_iter().any(|rest| rest.lines().take(3).any(|line| line.contains(&head))),
+                "{name} is no test"
+            );
+        }
+    }
+}

@@ -255,14 +255,13 @@ execution:
 
 impl Drop for Project {
     fn drop(&mut self) {
-        let within = format!("{}/", self.registry.host);
+        // By reference: tests beside this one have the same image under names of their own.
         let listed =
-            Command::new("docker").args(["images", "--digests", "--format", "{{.Repository}} {{.ID}}"]).output();
+            Command::new("docker").args(["images", "--digests", "--format", "{{.Repository}}@{{.Digest}}"]).output();
         let listed = String::from_utf8(listed.unwrap().stdout).unwrap();
-        for (_, id) in
-            listed.lines().filter_map(|line| line.split_once(' ')).filter(|(name, _)| name.starts_with(&within))
-        {
-            Command::new("docker").args(["rmi", "--force", id]).output().unwrap();
+        let within = format!("{}/", self.registry.host);
+        for reference in listed.lines().filter(|reference| reference.starts_with(&within)) {
+            Command::new("docker").args(["rmi", reference]).output().unwrap();
         }
     }
 }
