@@ -36,6 +36,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 const SWEEP_EVERY: Duration = Duration::from_secs(600);
 /// Below this much room on the state directory's disk no job is begun, in bytes.
 pub(super) const ROOM_NEEDED_BYTES: u64 = 512 << 20;
+/// How often the service manager is told how the daemon is, where it keeps no watch.
+const TELL_EVERY: Duration = Duration::from_secs(30);
 /// How long a task may be silent before the daemon counts as hanging.
 const SILENT_AT_MOST: Duration = Duration::from_secs(900);
 
@@ -153,7 +155,7 @@ pub async fn serve(
     tasks.spawn(async move { Ok(http::serve(listeners, serving, stopped).await?) });
     tasks.spawn(watchdog(daemon.health.clone(), stop.clone()));
     ready(&addresses);
-    notify(&[sd_notify::NotifyState::Ready]);
+    notify(&[sd_notify::NotifyState::Ready, sd_notify::NotifyState::Status(&status(&daemon.health))]);
     let mut result = Ok(());
     while let Some(ended) = tasks.join_next().await {
         if let Err(error) = ended.map_err(ServeError::from).and_then(|ended| ended) {
@@ -162,7 +164,6 @@ pub async fn serve(
             result = Err(error);
         }
     }
-    notify(&[sd_notify::NotifyState::Stopping]);
     daemon.store.close().await;
     result
 }
@@ -339,18 +340,29 @@ async fn deliver_one(daemon: Arc<Daemon>) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Tells the service manager that the daemon lives, as long as no task is silent for too long.
+/// Tells the service manager that the daemon lives, as long as no task is silent for too long, and how it is.
 async fn watchdog(health: Health, stop: CancellationToken) -> Result<(), ServeError> {
-    let Some(timeout) = sd_notify::watchdog_enabled() else { return Ok(()) };
+    let every = sd_notify::watchdog_enabled().map_or(TELL_EVERY, |timeout| timeout / 2);
     loop {
         tokio::select! {
-            () = stop.cancelled() => return Ok(()),
-            () = tokio::time::sleep(timeout / 2) => {}
+            () = stop.cancelled() => {
+                notify(&[sd_notify::NotifyState::Stopping, sd_notify::NotifyState::Status("stopping")]);
+                return Ok(());
+            }
+            () = tokio::time::sleep(every) => {}
         }
         match health.silent_tasks().first() {
-            None => notify(&[sd_notify::NotifyState::Watchdog]),
+            None => notify(&[sd_notify::NotifyState::Watchdog, sd_notify::NotifyState::Status(&status(&health))]),
             Some(silent) => tracing::error!("the task {} is silent since {}", silent.task, silent.silent_since),
         }
+    }
+}
+
+/// What `systemctl status` shows: one line, as `/readyz`.
+fn status(health: &Health) -> String {
+    match health.troubles().first() {
+        None => "ready".to_owned(),
+        Some(trouble) => format!("not ready: {}: {}", trouble.part, trouble.reason.replace('\n', " ")),
     }
 }
 

@@ -67,7 +67,11 @@ pub(super) async fn run(daemon: Arc<Daemon>, pulse: Pulse, stop: CancellationTok
 async fn engine(daemon: &Daemon, pulse: &Pulse, stop: &CancellationToken) -> Option<Engine> {
     loop {
         pulse.beat();
-        let connected = connect_engine(&daemon.config).await;
+        // An engine that hangs holds up no stop.
+        let connected = tokio::select! {
+            () = stop.cancelled() => return None,
+            connected = connect_engine(&daemon.config) => connected,
+        };
         daemon.health.report(Part::Engine, &connected);
         if let Ok(engine) = connected {
             return Some(engine);
