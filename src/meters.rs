@@ -20,7 +20,7 @@ pub enum Kind {
 /// One number, or one for each combination of its labels' values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Meter {
-    /// Its name: unit last, `_total` for counters (https://prometheus.io/docs/practices/naming/).
+    /// Its name: unit last, `_total` for counters (<https://prometheus.io/docs/practices/naming/>).
     pub name: &'static str,
     /// What kind.
     pub kind: Kind,

@@ -46,7 +46,7 @@ watch_server() {
   }
   while :; do
     sleep "$LOOK_SECONDS"
-    alive= waiting=()
+    alive='' waiting=()
     each_process look
     if [ -n "$alive" ] || [ ${#waiting[@]} -eq 0 ]; then missing=0; continue; fi
     missing=$((missing + 1))

@@ -24,11 +24,11 @@ pub struct PassId {
 
 /// Labels of benchd's containers.
 pub const LABEL_RUN: &str = "benchd.run";
-/// See [`LABEL_RUN`].
+/// The label that names the job.
 pub const LABEL_JOB: &str = "benchd.job";
-/// See [`LABEL_RUN`].
+/// The label that names the attempt.
 pub const LABEL_ATTEMPT: &str = "benchd.attempt";
-/// See [`LABEL_RUN`].
+/// The label that names the pass.
 pub const LABEL_PASS: &str = "benchd.pass";
 
 impl PassId {

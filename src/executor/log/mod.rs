@@ -1,5 +1,5 @@
 //! The log of a pass: what the container printed, as a file that a person can read and that holds no secret. Framing
-//! ([`entries`]), terminal handling ([`lines`]) and redaction ([`crate::redact`]) are pure; only [`file`] writes.
+//! ([`entries`]), terminal handling ([`lines`]) and redaction ([`crate::redact`]) are pure; only [`mod@file`] writes.
 
 pub mod entries;
 pub mod file;
