@@ -37,8 +37,11 @@ pub fn routes(state: &AppState) -> OpenApiRouter<AppState> {
         .routes(routes!(log::file))
         .routes(routes!(log::follow))
         .routes(routes!(artifacts::download));
-    let trigger =
-        OpenApiRouter::new().routes(routes!(submit::submit)).routes(routes!(runs::cancel)).routes(routes!(runs::retry)).routes(routes!(runs::rerun));
+    let trigger = OpenApiRouter::new()
+        .routes(routes!(submit::submit))
+        .routes(routes!(runs::cancel))
+        .routes(routes!(runs::retry))
+        .routes(routes!(runs::rerun));
     let admin = OpenApiRouter::new().routes(routes!(queue::pause)).routes(routes!(queue::resume));
     let answers = open
         .merge(scoped(read, state, Scope::Read))
