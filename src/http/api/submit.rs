@@ -63,12 +63,10 @@ pub async fn submit(
 
 /// Why a request is not accepted, for its sender.
 fn refused(error: ManualError) -> Problem {
-    let blame = error.blame();
-    let error = match error {
-        ManualError::Store(error) => return error.into(),
-        error => error,
-    };
-    let kind = match blame {
+    if let ManualError::Store(error) = error {
+        return error.into();
+    }
+    let kind = match error.blame() {
         Blame::Request => Kind::Invalid,
         Blame::NotFound => Kind::NotFound,
         Blame::Forbidden => Kind::Forbidden,
