@@ -60,7 +60,7 @@ meters! {
     IMAGE_PULLS = Counter "benchd_image_pulls_total" ["outcome"]
         "Images asked for: `present` on the host already, `pulled`, or `failed`.";
     API_CALLS = Counter "benchd_api_calls_total" ["service", "outcome"]
-        "Calls to `github`, `registry`, `object_store` and `engine`; the outcome is `ok`, `refused` or `failed`.";
+        "Calls to `github`, `registry` and `object_store`; the outcome is `ok`, `refused` or `failed`.";
     HTTP_REQUESTS = Counter "benchd_http_requests_total" ["method", "route", "status"]
         "Requests that were answered, by route and status.";
 }
@@ -98,10 +98,8 @@ pub enum Service {
     Github,
     /// An image registry.
     Registry,
-    /// An object store or upload API.
+    /// An object store.
     ObjectStore,
-    /// The container engine.
-    Engine,
 }
 
 /// How a call ended.
@@ -113,6 +111,17 @@ pub enum Call {
     Refused,
     /// Without an answer.
     Failed,
+}
+
+impl Call {
+    /// How a call ended that was answered with this HTTP status. "There is no such thing" is an answer.
+    pub fn of_status(status: u16) -> Self {
+        match status {
+            0..400 | 404 => Self::Ok,
+            400..500 => Self::Refused,
+            500.. => Self::Failed,
+        }
+    }
 }
 
 /// Buckets of durations in seconds: from a look-up to a job of a day.
@@ -179,7 +188,6 @@ pub fn api_call(service: Service, outcome: Call) {
         Service::Github => "github",
         Service::Registry => "registry",
         Service::ObjectStore => "object_store",
-        Service::Engine => "engine",
     };
     let outcome = match outcome {
         Call::Ok => "ok",

@@ -18,6 +18,7 @@ use object_store::{
 };
 
 use crate::config::{PublishTarget, TargetUrl};
+use crate::meters::{self, Call, Service};
 use crate::model::Fault;
 
 /// Objects larger than this are not read, in bytes: a job's results stay far below.
@@ -218,7 +219,7 @@ impl ObjectTarget {
     /// # Errors
     /// Whatever is not a clear answer of the store.
     pub async fn exists(&self, key: &str) -> Result<Presence, ObjectError> {
-        match self.store.head(&path(key)?).await {
+        match counted(self.store.head(&path(key)?).await) {
             Ok(_) => {}
             Err(error) => {
                 self.absent(key, error)?;
@@ -226,7 +227,7 @@ impl ObjectTarget {
                     return Ok(Presence::Absent);
                 }
                 // The answer to HEAD has no text, so a missing bucket looks like a missing object: ask once with GET.
-                match self.store.get(&path(key)?).await {
+                match counted(self.store.get(&path(key)?).await) {
                     Ok(_) => {}
                     Err(error) => {
                         self.absent(key, error)?;
@@ -245,7 +246,7 @@ impl ObjectTarget {
     /// # Errors
     /// Whatever is not a clear answer of the store.
     pub async fn read(&self, key: &str) -> Result<Option<Bytes>, ObjectError> {
-        let found = match self.store.get(&path(key)?).await {
+        let found = match counted(self.store.get(&path(key)?).await) {
             Ok(found) => found,
             Err(error) => return self.absent(key, error).map(|()| None),
         };
@@ -281,7 +282,7 @@ impl ObjectTarget {
     /// # Errors
     /// When the store refuses or fails.
     pub async fn remove(&self, key: &str) -> Result<(), ObjectError> {
-        self.store.delete(&path(key)?).await.map_err(|error| self.error("remove", key, error))
+        counted(self.store.delete(&path(key)?).await).map_err(|error| self.error("remove", key, error))
     }
 
     async fn put(&self, key: &str, body: Bytes, mode: PutMode) -> Result<(), object_store::Error> {
@@ -295,7 +296,7 @@ impl ObjectTarget {
         };
         let key = ObjectPath::parse(key)?;
         let options = PutOptions { mode, attributes, ..PutOptions::default() };
-        self.store.put_opts(&key, body.into(), options).await.map(|_| ())
+        counted(self.store.put_opts(&key, body.into(), options).await).map(|_| ())
     }
 
     /// Whether a failure is the store's word that the object is not there.
@@ -398,4 +399,16 @@ fn s3(bucket: &str, access: &PublishTarget, patience: Patience) -> AmazonS3Build
         builder = builder.with_skip_signature(true);
     }
     builder
+}
+
+/// Counts a call; "there is none" and "there is one already" are answers.
+fn counted<T>(answered: Result<T, object_store::Error>) -> Result<T, object_store::Error> {
+    use object_store::Error;
+    let outcome = match &answered {
+        Ok(_) | Err(Error::NotFound { .. } | Error::AlreadyExists { .. } | Error::Precondition { .. }) => Call::Ok,
+        Err(Error::PermissionDenied { .. } | Error::Unauthenticated { .. }) => Call::Refused,
+        Err(_) => Call::Failed,
+    };
+    meters::api_call(Service::ObjectStore, outcome);
+    answered
 }

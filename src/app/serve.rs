@@ -18,7 +18,7 @@ use crate::config::Config;
 use crate::executor::device::DeviceInventory;
 use crate::executor::room::disk_room;
 use crate::health::{Health, Part, Pulse, with_causes};
-use crate::http::{self, AppState, Host};
+use crate::http::{self, AppState};
 use crate::model::{JobState, RunnerName};
 use crate::publish::outbox::{Delivery, Outbox};
 use crate::queue::spec::{ImageOrder, JobSpec};
@@ -132,16 +132,7 @@ pub async fn serve(
         listeners.push(listener.map_err(|source| ServeError::Listen { address: *address, source })?);
     }
     let addresses: Vec<SocketAddr> = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
-    let host = Host { name: daemon.name.clone(), target: target_of(&daemon.inventory) };
-    let state = AppState::new(
-        daemon.store.clone(),
-        daemon.queue.clone(),
-        clock.clone(),
-        config.clone(),
-        daemon.health.clone(),
-        host,
-        stop.child_token(),
-    );
+    let state = AppState::new(context.clone(), daemon.health.clone(), daemon.name.clone(), stop.child_token());
     let mut tasks: JoinSet<Result<(), ServeError>> = JoinSet::new();
     let pulse = |name| daemon.health.task(name, SILENT_AT_MOST);
     tasks.spawn(looping(settle_one, daemon.clone(), pulse("settle"), LOOK_EVERY, stop.clone()));

@@ -117,6 +117,18 @@ impl Client {
         self.value(path, self.checked(path, response).await?).await
     }
 
+    /// [`Client::post`] of what the server does once, however often it is sent with the same key.
+    pub async fn post_once<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        key: &str,
+        body: &impl Serialize,
+    ) -> Result<T, ClientError> {
+        let request = self.request(Method::POST, path).header("idempotency-key", key);
+        let response = request.timeout(ANSWER_WITHIN).json(body).send().await;
+        self.value(path, self.checked(path, response).await?).await
+    }
+
     /// Takes something away.
     pub async fn delete(&self, path: &str) -> Result<(), ClientError> {
         let response = self.request(Method::DELETE, path).timeout(ANSWER_WITHIN).send().await;

@@ -27,6 +27,7 @@ mod state_dir;
 mod status;
 mod tables;
 pub mod terminal;
+mod trigger;
 
 use std::process::ExitCode;
 
@@ -82,6 +83,8 @@ enum Command {
     Logs(logs::Args),
     /// Stop a run
     Cancel(cancel::Args),
+    /// Ask a server for a run
+    Trigger(Box<trigger::Args>),
     /// Queue the failed jobs of a run again
     Retry(again::Args),
     /// Measure the commit of a run once more
@@ -182,6 +185,7 @@ async fn dispatch(command: Command) -> CommandResult {
         Command::Show(args) => show::run(args).await,
         Command::Logs(args) => logs::run(args).await,
         Command::Cancel(args) => cancel::run(args).await,
+        Command::Trigger(args) => trigger::run(*args).await,
         Command::Retry(args) => again::retry(args).await,
         Command::Rerun(args) => again::rerun(args).await,
         Command::Status(args) => status::run(args).await,

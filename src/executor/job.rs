@@ -27,6 +27,7 @@ use super::settings::{fatal_lines, read_only_files, variables};
 use super::workspace::{self, Source};
 use crate::clock::Clock;
 use crate::config::{ExecutionConfig, ImageRequest, RetentionConfig, SecretSource, SuiteFlavour, environment};
+use crate::meters::{self, ImagePull, Phase};
 use crate::model::{Conclusion, FailureKind, Role};
 use crate::queue::spec::{ImageOrder, JobSpec, Trust};
 use crate::queue::{AttemptEnd, Claim, ClaimedJob, Heartbeat, Outcome, PassEnd, PassStart, Queue};
@@ -183,10 +184,17 @@ impl Worker {
             return Ok(Verdict { conclusion: Conclusion::Skipped { reason }, message: None });
         }
         self.tell_cache_room(listener);
+        let began = self.clock.now();
         let image = tokio::select! {
             image = self.image(claimed, &spec, listener) => image,
             () = cancel.cancelled() => return Ok(Verdict { conclusion: Conclusion::Cancelled, message: None }),
         };
+        meters::phase(Phase::Image, (self.clock.now() - began).to_std().unwrap_or_default());
+        meters::image_pull(match &image {
+            Ok(image) if image.pulled(began).is_some() => ImagePull::Pulled,
+            Ok(_) => ImagePull::Present,
+            Err(_) => ImagePull::Failed,
+        });
         let image = match image {
             Ok(image) => image,
             Err(verdict) => return Ok(verdict),
@@ -214,7 +222,10 @@ impl Worker {
             return Ok(Verdict { conclusion: Conclusion::Cancelled, message: Some("the claim was lost".to_owned()) });
         }
         let events = |event: PassEvent<'_>| listener(JobEvent::Pass(event));
-        match run_pass(&self.engine, &self.clock, &request, &events, cancel).await {
+        let began = self.clock.now();
+        let ended = run_pass(&self.engine, &self.clock, &request, &events, cancel).await;
+        meters::phase(Phase::Pass, (self.clock.now() - began).to_std().unwrap_or_default());
+        match ended {
             Ok(outcome) => self.judge(&claimed.claim, &spec, &request.artifacts, &outcome, listener).await,
             Err(error) => self.without_outcome(&claimed.claim, &spec, error).await,
         }
@@ -416,6 +427,7 @@ impl Worker {
         listener: Listener<'_>,
     ) -> Result<Verdict, StoreError> {
         let platform = spec.planned.target.platform;
+        let began = self.clock.now();
         let measured = match &outcome.results {
             Results::Taken(_) | Results::TooLarge { .. } => {
                 let (dir, job) = (artifacts.join(RESULTS_DIR), Arc::new(spec.planned.clone()));
@@ -427,6 +439,7 @@ impl Worker {
             }
             Results::None => None,
         };
+        meters::phase(Phase::Results, (self.clock.now() - began).to_std().unwrap_or_default());
         let (points, measurements) = match &measured {
             Some(measured) => (measured.points.clone(), measured.measurements.clone()),
             None => (nothing(&spec.planned, "nothing came out of the suite"), Vec::new()),

@@ -20,6 +20,7 @@ pub use error::{GitHubError, RetryAfter};
 pub use history::{End, History, PullRequestFacts};
 
 use crate::config::GithubConfig;
+use crate::meters::{self, Call, Service};
 use crate::model::{CommitSha, RepoName};
 
 /// How long one request may take, connection and answer together.
@@ -162,8 +163,13 @@ impl GitHub {
             let body = body.collect().await.map_err(transport)?.to_bytes().to_vec();
             Ok::<_, GitHubError>((parts, body))
         });
-        let (parts, body) = answer
-            .await
+        let answered = answer.await;
+        let outcome = match &answered {
+            Ok(Ok((parts, _))) => Call::of_status(parts.status.as_u16()),
+            Ok(Err(_)) | Err(_) => Call::Failed,
+        };
+        meters::api_call(Service::Github, outcome);
+        let (parts, body) = answered
             .map_err(|_elapsed| GitHubError::TimedOut { route: route.to_owned(), after: REQUEST_TIMEOUT })??;
         if parts.status.is_success() {
             Ok((parts.headers, body))

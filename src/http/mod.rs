@@ -41,6 +41,7 @@ use crate::model::{RunnerName, Target};
 use crate::queue::Queue;
 use crate::store::Store;
 use crate::store::artifacts::Artifacts;
+use crate::trigger::Context;
 
 pub use server::{ServeError, serve};
 
@@ -63,12 +64,13 @@ pub struct Host {
 }
 
 /// All that the server needs. Cheap to clone.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct AppState(Arc<Parts>);
 
 /// The parts of an [`AppState`].
-#[derive(Debug)]
 pub struct Parts {
+    /// Where runs are asked for.
+    pub triggers: Context,
     /// Where everything is read.
     pub store: Store,
     /// Where runs are cancelled and retried, hosts and triggers paused.
@@ -92,21 +94,23 @@ pub struct Parts {
 }
 
 impl AppState {
-    /// Puts the parts together and begins to count.
-    pub fn new(
-        store: Store,
-        queue: Queue,
-        clock: Clock,
-        config: Arc<Config>,
-        health: Health,
-        host: Host,
-        stopping: CancellationToken,
-    ) -> Self {
+    /// Puts the parts together and begins to count. `name` is what this host is called as a runner.
+    pub fn new(triggers: Context, health: Health, name: RunnerName, stopping: CancellationToken) -> Self {
         let _counting = meters::counted();
-        let tokens = Tokens::new(&config.http, health.clone());
-        let artifacts = Artifacts::new(&config.state_dir);
-        let metrics = metrics::Cache::default();
-        Self(Arc::new(Parts { store, queue, clock, config, health, host, artifacts, tokens, metrics, stopping }))
+        let Context { config, store, queue, clock, target, .. } = triggers.clone();
+        Self(Arc::new(Parts {
+            tokens: Tokens::new(&config.http, health.clone()),
+            artifacts: Artifacts::new(&config.state_dir),
+            metrics: metrics::Cache::default(),
+            host: Host { name, target },
+            store,
+            queue,
+            clock,
+            config,
+            triggers,
+            health,
+            stopping,
+        }))
     }
 }
 

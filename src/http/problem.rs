@@ -288,3 +288,17 @@ impl From<QueryRejection> for Problem {
         malformed("query", &rejection.body_text())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_lists_every_kind() {
+        let page = include_str!("../../docs/api.md");
+        let row = |kind: Kind| format!("| `{}` | {} | {} |", kind.as_str(), kind.status().as_u16(), kind.title());
+        let rows: Vec<_> =
+            page.lines().filter(|line| line.starts_with("| `") && line.matches('|').count() == 4).collect();
+        assert_eq!(rows, Kind::ALL.map(row));
+    }
+}

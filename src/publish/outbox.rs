@@ -11,6 +11,7 @@ use super::destination::{Destination, DestinationError, SendError};
 use super::runner::this_host;
 use super::upload::{Existing, Part, PrepareError, Prepared, UploadOutcome, prepare};
 use crate::clock::Clock;
+use crate::meters::{self, Phase};
 use crate::model::{Conclusion, JobPhase, JobState, RunId};
 use crate::objects::Patience;
 use crate::queue::Queue;
@@ -206,7 +207,10 @@ impl Outbox {
         let Some(object) = object else { return Ok(Delivery::Kept("no valid record measures anything".to_owned())) };
         let destination = Destination::open(&order.target, self.patience)?;
         let existing = if order.replace { Existing::Replace } else { Existing::Keep };
-        Ok(match destination.send(&object, existing).await? {
+        let began = self.clock.now();
+        let sent = destination.send(&object, existing).await;
+        meters::phase(Phase::Upload, (self.clock.now() - began).to_std().unwrap_or_default());
+        Ok(match sent? {
             UploadOutcome::Created | UploadOutcome::Unchanged | UploadOutcome::Replaced => Delivery::Delivered {
                 to: format!("{destination}"),
                 what: match object.records {

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::settle::finished;
 use super::slots::{Holding, Inventory, Verdict, Wanting, decide};
 use super::{AttemptEnd, Claim, ClaimedJob, Heartbeat, Outcome, PassEnd, PassStart, Queue, rank};
+use crate::meters::{self, Phase};
 use crate::model::{
     BusyDevice, Conclusion, Control, DeviceId, JobPhase, JobState, RunId, RunPhase, RunState, RunnerName,
 };
@@ -110,6 +111,9 @@ impl Queue {
         };
         write.commit().await?;
         if let Some(claimed) = &claimed {
+            if claimed.claim.attempt == 1 {
+                meters::phase(Phase::Wait, (now - claimed.job.created_at).to_std().unwrap_or_default());
+            }
             tracing::info!(
                 run.id = %claimed.job.run, job.id = %claimed.job.id, job.attempt = claimed.claim.attempt,
                 "claimed a job for {}", claimed.claim.by

@@ -17,6 +17,7 @@ use url::Url;
 use super::access::{Access, Stale, refused, unauthorised};
 use super::challenge::{Challenge, preferred};
 use crate::config::{RegistryConfig, SecretError, environment};
+use crate::meters::{self, Call, Service};
 
 use super::error::lowest_cause;
 use super::{DOCKER_HUB, Digest, ImageReference, Login, RegistryError, credentials};
@@ -392,7 +393,10 @@ impl Registry {
             // Bodies are whole in memory, so that every request can be repeated.
             let again =
                 request.try_clone().unwrap_or_else(|| Request::new(request.method().clone(), request.url().clone()));
-            let error = match client.execute(again).await {
+            let answered = client.execute(again).await;
+            let outcome = answered.as_ref().map_or(Call::Failed, |answer| Call::of_status(answer.status().as_u16()));
+            meters::api_call(Service::Registry, outcome);
+            let error = match answered {
                 Ok(answer) if answer.status() == StatusCode::TOO_MANY_REQUESTS => {
                     return Err(RegistryError::RateLimited {
                         host: host.to_owned(),

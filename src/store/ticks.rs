@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use sqlx::sqlite::SqliteRow;
+use utoipa::ToSchema;
 
 use super::codec::{Columns, to_json};
 use super::error::sql;
@@ -10,7 +11,7 @@ use super::{Outcome, Store, StoreError, Write};
 use crate::model::RepoName;
 
 /// One instant of one schedule.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, ToSchema)]
 pub struct TickKey {
     /// Whose schedule.
     pub repository: RepoName,
@@ -30,7 +31,7 @@ pub struct ScheduleRow {
 }
 
 /// A tick as it stands.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct TickRow {
     /// Which.
     #[serde(flatten)]
@@ -45,7 +46,7 @@ pub struct TickRow {
 }
 
 /// How far a tick has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum TickState {
     /// It waits to be answered.

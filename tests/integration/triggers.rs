@@ -29,14 +29,14 @@ fn at(text: &str) -> DateTime<Utc> {
 }
 
 /// A daemon's triggers in a world of three commits, the newest of which has no image.
-struct Daemon {
-    world: World,
-    context: Context,
-    clock: Clock,
+pub struct Daemon {
+    pub world: World,
+    pub context: Context,
+    pub clock: Clock,
 }
 
 impl Daemon {
-    async fn new(more: &str) -> Self {
+    pub async fn new(more: &str) -> Self {
         let all = shas(3);
         let images = all.iter().skip(1).map(|sha| image(sha)).collect();
         let mut history = StandInHistory::linear(&all, "main");

@@ -6,6 +6,8 @@ pub mod jobs;
 pub mod log;
 pub mod queue;
 pub mod runs;
+pub mod schedule;
+pub mod submit;
 pub mod version;
 
 use axum::middleware;
@@ -29,13 +31,17 @@ pub fn routes(state: &AppState) -> OpenApiRouter<AppState> {
         .routes(routes!(artifacts::list))
         .routes(routes!(queue::view))
         .routes(routes!(queue::runners))
-        .routes(routes!(queue::pauses));
+        .routes(routes!(queue::pauses))
+        .routes(routes!(schedule::show));
     let streams = OpenApiRouter::new()
         .routes(routes!(log::file))
         .routes(routes!(log::follow))
         .routes(routes!(artifacts::download));
-    let trigger =
-        OpenApiRouter::new().routes(routes!(runs::cancel)).routes(routes!(runs::retry)).routes(routes!(runs::rerun));
+    let trigger = OpenApiRouter::new()
+        .routes(routes!(submit::submit))
+        .routes(routes!(runs::cancel))
+        .routes(routes!(runs::retry))
+        .routes(routes!(runs::rerun));
     let admin = OpenApiRouter::new().routes(routes!(queue::pause)).routes(routes!(queue::resume));
     let answers = open
         .merge(scoped(read, state, Scope::Read))

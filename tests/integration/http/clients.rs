@@ -130,3 +130,50 @@ async fn log_lines_are_json_and_hold_no_secret() {
     assert!(!lines.contains(secret), "{lines}");
     site.stop().await;
 }
+
+/// What a person reads first of the commands that talk to a server.
+#[test]
+fn help_reads_well() {
+    let mut help = String::new();
+    let commands =
+        ["status", "queue", "runs", "show", "logs", "trigger", "cancel", "retry", "rerun", "pause", "resume", "backup"];
+    for command in commands {
+        let mut benchd = crate::support::benchd();
+        benchd.args([command, "--help"]).env("COLUMNS", "100");
+        for variable in ["BENCHD_SERVER", "BENCHD_TOKEN_FILE", "BENCHD_LOG", "BENCHD_LOG_FORMAT", "BENCHD_CONFIG"] {
+            benchd.env_remove(variable);
+        }
+        let output = benchd.output().unwrap();
+        help.push_str(&format!("$ benchd {command} --help\n{}\n", text(&output.stdout)));
+    }
+    insta::assert_snapshot!(help);
+}
+
+/// The tables of a small store, as they stand in a terminal.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tables_read_well() {
+    let (site, filled) = Site::filled().await;
+    let bad = filled.bad.to_string();
+    let mut told = String::new();
+    for args in [&["runs"][..], &["queue"], &["show", &bad]] {
+        let shown = output(against(&site, args)).await;
+        assert!(shown.status.success(), "{}", text(&shown.stderr));
+        told.push_str(&text(&shown.stdout));
+        told.push('\n');
+    }
+    // Ids and the port are new each time; numbers as long keep the columns.
+    let mut ids: Vec<u64> = Vec::new();
+    for word in told.split(|c: char| !c.is_ascii_digit()).filter(|word| word.len() > 13) {
+        if let Ok(id) = word.parse::<u64>()
+            && !ids.contains(&id)
+        {
+            ids.push(id);
+        }
+    }
+    ids.sort_unstable();
+    for (n, id) in ids.iter().enumerate() {
+        told = told.replace(&id.to_string(), &format!("{:0width$}", n + 1, width = id.to_string().len()));
+    }
+    insta::assert_snapshot!(told.replace(&site.address.to_string(), "SERVER"));
+    site.stop().await;
+}

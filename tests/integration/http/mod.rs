@@ -10,6 +10,7 @@ mod metrics;
 mod openapi;
 mod queue;
 mod resources;
+mod submit;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -18,10 +19,12 @@ use std::sync::Arc;
 use benchd::clock::Clock;
 use benchd::config::{Config, HttpConfig, ReadAccess};
 use benchd::health::Health;
-use benchd::http::{AppState, Host, serve};
+use benchd::http::{AppState, serve};
 use benchd::model::Target;
 use benchd::queue::{Pace, Queue};
+use benchd::registry::{Registry, RegistrySettings};
 use benchd::store::Store;
+use benchd::trigger::Context;
 use chrono::{DateTime, TimeZone, Utc};
 use reqwest::{Method, Response, StatusCode};
 use serde_json::Value;
@@ -87,18 +90,19 @@ impl Site {
         let clock = Clock::manual(noon());
         let store = Store::open(dir.path()).await.unwrap();
         let queue = Queue::new(store.clone(), clock.clone(), Pace::default());
+        let registry = Arc::new(Registry::new(RegistrySettings::configured(&[]).unwrap()).unwrap());
+        let cache = dir.path().join("cache");
+        let config = Arc::new(config);
+        let context = Context { config, store, queue, github: None, registry, clock, target: target(8), cache };
+        Self::serving(dir, context).await
+    }
+
+    /// A server of these triggers, whatever configuration they have.
+    pub async fn serving(dir: TempDir, context: Context) -> Self {
+        let Context { store, queue, clock, .. } = context.clone();
         let health = Health::new(clock.clone());
-        let host = Host { name: "gpu-1".parse().unwrap(), target: target(8) };
         let stop = CancellationToken::new();
-        let state = AppState::new(
-            store.clone(),
-            queue.clone(),
-            clock.clone(),
-            Arc::new(config),
-            health.clone(),
-            host,
-            stop.child_token(),
-        );
+        let state = AppState::new(context, health.clone(), "gpu-1".parse().unwrap(), stop.child_token());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stopping, served) = (stop.clone(), state.clone());
