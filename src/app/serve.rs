@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::runner::{self, OpenError, connect_github, detect, host_name, outbox, target_of};
+use super::runner::{self, OpenError, connect_github, detect, host_name, host_of, outbox, target_of};
 use super::work;
 use crate::clock::Clock;
 use crate::config::Config;
@@ -21,6 +21,7 @@ use crate::health::{Health, Part, Pulse, with_causes};
 use crate::http::{self, AppState};
 use crate::model::{JobState, RunnerName};
 use crate::publish::outbox::{Delivery, Outbox};
+use crate::queue::slots::Inventory;
 use crate::queue::spec::{ImageOrder, JobSpec};
 use crate::queue::{Pace, Queue};
 use crate::registry::{Finding, Presence, Registry, RegistrySettings};
@@ -101,6 +102,8 @@ pub(super) struct Daemon {
     pub(super) config: Arc<Config>,
     pub(super) name: RunnerName,
     pub(super) inventory: DeviceInventory,
+    /// The same as what jobs may have.
+    pub(super) host: Inventory,
     pub(super) store: Store,
     pub(super) queue: Queue,
     pub(super) registry: Arc<Registry>,
@@ -175,6 +178,7 @@ async fn open(config: &Arc<Config>, clock: &Clock) -> Result<(Arc<Daemon>, Conte
         clock: clock.clone(),
         artifacts: Artifacts::new(&config.state_dir),
         outbox: outbox(&store, &queue, &config.state_dir, clock),
+        host: host_of(config, &inventory).await,
         inventory,
     });
     let context = Context {

@@ -20,7 +20,6 @@ use crate::executor::room::disk_room;
 use crate::executor::telemetry::{Usage, usage};
 use crate::health::{Part, Pulse, with_causes};
 use crate::model::{BusyDevice, DeviceId, Platform};
-use crate::queue::slots::Inventory;
 use crate::queue::{ClaimOffer, ClaimedJob, Heartbeat};
 use crate::store::{RunFilter, StoreError};
 
@@ -143,12 +142,9 @@ async fn claim_one(daemon: &Daemon, worker: &Worker) -> Result<Option<ClaimedJob
         daemon.health.trouble(Part::Disk, format!("{} MiB are free in the state directory", room.free_bytes >> 20));
         return Ok(None);
     }
-    let inventory = &daemon.inventory;
-    let ids: Vec<DeviceId> = inventory.device_numbers().into_iter().map(DeviceId::from).collect();
-    let packing = daemon.config.execution.packing;
     let offer = ClaimOffer {
         by: daemon.name.clone(),
-        host: Inventory::new(inventory.platform, inventory.device_type.clone(), ids, packing),
+        host: daemon.host.clone(),
         busy: busy(daemon).await?,
         run: None,
     };

@@ -14,7 +14,7 @@ use super::cache::{self, Presence};
 use super::collect::Taken;
 use super::container::command_line::repeat;
 use super::container::{
-    ContainerSpec, DeviceAccess, HfToken, Limits, ModelCache, PassId, PassRequest, Profile, Secrets, SuiteFile,
+    Binding, ContainerSpec, DeviceAccess, HfToken, Limits, ModelCache, PassId, PassRequest, Profile, Secrets, SuiteFile,
     SuiteRun,
 };
 use super::docker::Engine;
@@ -24,6 +24,7 @@ use super::outcome::{INPUT_FILE, PassEnd as SuiteEnd, PassError, PassEvent, Pass
 use super::pass::run_pass;
 use super::room::{CacheRoom, cache_room};
 use super::settings::{fatal_lines, read_only_files, variables};
+use super::telemetry::{SYS, memory_nodes};
 use super::workspace::{self, Source};
 use crate::clock::Clock;
 use crate::config::{ExecutionConfig, ImageRequest, RetentionConfig, SecretSource, SuiteFlavour, environment};
@@ -357,6 +358,10 @@ impl Worker {
             platform: target.platform,
             device_type: target.device_type.clone(),
             devices: DeviceAccess::of(&self.execution, target.platform, devices, all),
+            binding: claimed.slot.cpus.clone().map(|cpus| Binding {
+                memory_nodes: memory_nodes(target.platform, Path::new(SYS), &cpus),
+                cpus,
+            }),
             files,
             workspace: self.workspace(spec, &artifacts).await?,
             env: variables(&spec.suite, &self.execution, &profile),
