@@ -47,8 +47,6 @@ pub struct Pace {
     pub backoff_after: Duration,
     /// The longest such wait. Default: 1 hour.
     pub backoff_at_most: Duration,
-    /// How long a job waits for its image when a person's retry or rerun makes it wait again. Default: 90 minutes.
-    pub image_wait: Duration,
 }
 
 /// A commit to measure, with the jobs that were planned for it.
@@ -88,7 +86,6 @@ impl Default for Pace {
             lease_for: Duration::from_secs(120),
             backoff_after: Duration::from_secs(60),
             backoff_at_most: Duration::from_secs(3600),
-            image_wait: Duration::from_secs(90 * 60),
         }
     }
 }

@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 use super::Context;
 use super::context::UnknownRepository;
 use super::policy::{Budget, selection_of, wants_target};
-use super::request::{IMAGE_WAIT, Planned, Publish, Request, RequestError};
+use super::request::{Planned, Publish, Request, RequestError};
 use super::resolve::{Named, ResolveError, Resolved};
 use super::source::{CommitSource, HistoryError};
 use super::tick::AVERAGED_JOBS;
@@ -505,7 +505,7 @@ async fn plan(
             AskedPublish::Yes => Publish::Asked,
             AskedPublish::No => Publish::Never,
         },
-        image_until: Some(context.clock.now() + IMAGE_WAIT),
+        image_until: Some(context.clock.now() + repository.images.wait),
         priority: request.priority,
         repeats: request.repeats,
         budget,

@@ -12,8 +12,8 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 pub use request::{
-    Binding, DeviceAccess, HfToken, InvalidHfToken, InvalidRequest, LABEL_JOB, Limits, ModelCache, PassId, PassRequest, Profile,
-    Secrets, ServerWatch, SuiteFile, SuiteRun,
+    Binding, DeviceAccess, HfToken, InvalidHfToken, InvalidRequest, LABEL_JOB, Limits, ModelCache, PassId, PassRequest,
+    Profile, Secrets, ServerWatch, SuiteFile, SuiteRun,
 };
 
 /// Where the entry script and what it reads lie in the container.

@@ -29,7 +29,7 @@ impl Daemon {
     /// Starts it and waits until it answers requests; `more` arranges its environment.
     fn start(project: &Project, more: impl FnOnce(&mut Command)) -> Self {
         let mut command = project.command(&["serve"]);
-        command.stdout(Stdio::null()).stderr(Stdio::piped());
+        command.stdout(Stdio::null()).stderr(Stdio::piped()).env("BENCHD_LOG", "benchd=info");
         more(&mut command);
         let mut child = command.spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
@@ -55,6 +55,11 @@ impl Daemon {
     async fn ask(&self, path: &str) -> Value {
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
         client.get(format!("http://{}{path}", self.address)).send().await.unwrap().json().await.unwrap()
+    }
+
+    /// Whether its log holds `text`.
+    fn heard(&self, text: &str) -> bool {
+        self.said.lock().unwrap().iter().any(|line| line.contains(text))
     }
 
     /// Sends SIGTERM and waits for its end.
@@ -168,4 +173,103 @@ async fn jobs_side_by_side_have_processors_of_their_own() {
     }
     daemon.stop();
     project.assert_clean().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_leaves_containers_to_the_next_start_or_stops_them() {
+    let project = project().await;
+    project.push_suite(FIRST, &waiting()).await;
+    let daemon = Daemon::start(&project, |_| {});
+    let run = submit(&project, FIRST, "Test_CPU_4c").await;
+    let first = until("the container runs", || async { running(&project.engine, run).await.pop() }).await;
+    daemon.stop();
+    assert_eq!(running(&project.engine, run).await[0]["Id"], first["Id"], "it goes on");
+
+    project.configure("execution:", "execution:\n  on_stop: stop");
+    let daemon = Daemon::start(&project, |_| {});
+    until("it is adopted", || async { daemon.heard("adopting a job").then_some(()) }).await;
+    daemon.stop();
+    assert_eq!(running(&project.engine, run).await, Vec::<Value>::new());
+    let shown = project.benchd(&["show", &run.to_string(), "--json"]).json();
+    let job = &shown["jobs"][0];
+    assert_eq!(
+        (&job["state"], &job["attempts_begun"], &job["attempts_before"]),
+        (&"queued".into(), &1.into(), &1.into())
+    );
+    assert_eq!(job["attempts"][0]["message"], "benchd was stopped", "{job:#}");
+
+    project.write("hf_cache/go", "");
+    let daemon = Daemon::start(&project, |_| {});
+    let shown = until("the run has ended", || state(&project, run)).await;
+    assert_eq!((&shown["state"], &shown["jobs"][0]["attempts_begun"]), (&"published".into(), &2.into()), "{shown:#}");
+    daemon.stop();
+    project.assert_clean().await;
+}
+
+/// A vendor's tool that knows one GPU, and as its processes what stands in the file `used`.
+fn gpu_tool(project: &Project) -> impl FnOnce(&mut Command) {
+    let used = project.path("used");
+    let script = format!(
+        "#!/bin/sh
+case \"$*\" in
+  *compute-apps*) cat {} ;;
+  *=index,uuid*) echo '0, GPU-aa' ;;
+  *pci.bus_id*) echo '0, 00000000:1B:00.0' ;;
+  *-i?0*) echo 'Test GPU' ;;
+  *) echo '0, Test GPU, GPU-aa, 81559 MiB, 550.1' ;;
+esac
+",
+        used.display()
+    );
+    project.write("tools/nvidia-smi", &script);
+    let tool = project.path("tools/nvidia-smi");
+    std::fs::set_permissions(&tool, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let path = format!("{}:{}", project.path("tools").display(), std::env::var("PATH").unwrap());
+    move |command| {
+        command.env("PATH", path);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gpu_that_somebody_else_uses_is_waited_for_and_told() {
+    let project = project().await;
+    std::fs::rename(project.path("benchmarks/cpu"), project.path("benchmarks/cuda")).unwrap();
+    for kind in ["latency", "throughput"] {
+        let file = |suffix: &str| project.path(&format!("benchmarks/cuda/{kind}-tests{suffix}.json"));
+        std::fs::rename(file("-cpu"), file("")).unwrap();
+    }
+    project.configure("platform: cpu", "platform: cuda");
+    project.configure("{device_type: Test_CPU_4c, count: 1}", "{}");
+    project.configure("{cpu: ", "{cuda: ");
+    project.push_suite(FIRST, &good("0.5")).await;
+    project.write("used", "GPU-aa, 4242, /usr/bin/python3\n");
+    let daemon = Daemon::start(&project, gpu_tool(&project));
+    assert_eq!(daemon.ask("/readyz").await["ready"], true, "nobody waits for the GPU");
+    let run = submit(&project, FIRST, "Test GPU").await;
+    let reasons = until("it is told", || async {
+        let ready = daemon.ask("/readyz").await;
+        (ready["ready"] == false).then(|| ready["reasons"].to_string())
+    })
+    .await;
+    assert!(reasons.contains("device 0 is used by python3 (pid 4242)"), "{reasons}");
+    let queue = project.benchd(&["queue"]);
+    queue.assert(0, &["waits for devices that somebody else uses: 0 by python3 (pid 4242)"]);
+
+    // A tool that fails does not say that the GPU is free.
+    std::fs::remove_file(project.path("used")).unwrap();
+    until("it is told", || async {
+        let reasons = daemon.ask("/readyz").await["reasons"].to_string();
+        reasons.contains("whether the devices are free is not known").then_some(())
+    })
+    .await;
+    let shown = project.benchd(&["show", &run.to_string(), "--json"]).json();
+    assert_eq!(shown["jobs"][0]["attempts_begun"], 0, "{shown:#}");
+
+    project.write("used", "");
+    until("the job begins", || async {
+        let shown = project.benchd(&["show", &run.to_string(), "--json"]).json();
+        (shown["jobs"][0]["attempts_begun"] == 1).then_some(())
+    })
+    .await;
+    daemon.stop();
 }

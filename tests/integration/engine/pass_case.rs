@@ -57,7 +57,7 @@ impl Case {
             platform: Platform::Cpu,
             device_type: "Test_CPU_2c".parse().unwrap(),
             devices: DeviceAccess::Cpu,
-        binding: None,
+            binding: None,
             profile: Profile::Trusted,
             suite: SuiteRun {
                 command: "bash run.sh".into(),
