@@ -36,7 +36,7 @@ use self::error::sql;
 use crate::model::{InvalidId, next_id};
 
 pub use attempts::AttemptEnd;
-pub use commits::Commit;
+pub use commits::{BranchCommit, Commit};
 pub use counts::{Counts, PassPlace};
 pub use detail::{AttemptDetail, JobDetail, PassDetail, PointDetail, RunDetail};
 pub use error::StoreError;

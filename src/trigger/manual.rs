@@ -15,11 +15,12 @@ use super::resolve::{Named, ResolveError, Resolved};
 use super::source::{CommitSource, HistoryError};
 use super::tick::AVERAGED_JOBS;
 use crate::config::{BudgetedSelection, RepositoryConfig};
+use crate::health::with_causes;
 use crate::model::{BranchName, CommitSha, Fault, Priority, RepoName, RunId, SuiteKind, Target, Trigger, Variant};
 use crate::queue::Submitted;
 use crate::queue::planner::{InvalidFileName, Selection, SkipReason, Skipped};
 use crate::queue::spec::Trust;
-use crate::store::{KeyedRequest, LeftOut, StoreError};
+use crate::store::{BranchCommit, KeyedRequest, LeftOut, StoreError};
 
 /// The most entries of a list in a request.
 const MOST_ENTRIES: usize = 200;
@@ -317,6 +318,7 @@ pub async fn submit(
     if request.dry_run {
         return Ok(ManualAnswer::Planned { measures });
     }
+    let stretch = stretch(context, repository, &source, &resolved).await?;
     let mut write = context.store.write("accept a request").await?;
     if let Some(key) = &key
         && let Some(answer) = key.known(write.keyed_request(&key.text).await?)?
@@ -324,6 +326,7 @@ pub async fn submit(
         // The same request came twice at once, and the other one was faster.
         return Ok(answer);
     }
+    write.place_stretch(&repository.name, &resolved.branch, &stretch).await?;
     let Submitted::Run(run) = context.queue.submit_within(&mut write, &plan.run).await? else {
         return Ok(ManualAnswer::NothingToDo { why: nothing_to_do(&plan, &context.target) });
     };
@@ -332,6 +335,34 @@ pub async fn submit(
     }
     write.commit().await?;
     Ok(ManualAnswer::Accepted { run, measures })
+}
+
+/// The newest commits of the branch that is measured, where they tell the place of the commit on it and nothing else
+/// does. Not knowing it keeps nobody from measuring.
+async fn stretch(
+    context: &Context,
+    repository: &RepositoryConfig,
+    source: &CommitSource,
+    resolved: &Resolved,
+) -> Result<Vec<BranchCommit>, ManualError> {
+    let Resolved { sha, branch, position, .. } = resolved;
+    if position.is_some()
+        || branch.pull_request().is_some()
+        || context.store.is_placed(&repository.name, branch, sha).await?
+    {
+        return Ok(Vec::new());
+    }
+    let limit = usize::try_from(repository.triggers.pick.look_back).unwrap_or(usize::MAX);
+    match source.branch(&repository.name, branch, limit).await {
+        Ok(found) if found.commits.iter().any(|commit| commit.sha == *sha) => {
+            Ok(found.commits.iter().map(BranchCommit::from).collect())
+        }
+        Ok(_) => Ok(Vec::new()),
+        Err(error) => {
+            tracing::warn!(commit.sha = %sha, "the place of the commit on {branch} is not known: {}", with_causes(&error));
+            Ok(Vec::new())
+        }
+    }
 }
 
 /// A sender's key and what it stands for.
