@@ -17,7 +17,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::executor::device::DeviceInventory;
 use crate::executor::room::disk_room;
-use crate::health::{Health, Part, Pulse, with_causes};
+use crate::health::{Health, Part, Pulse, Trouble, with_causes};
 use crate::http::{self, AppState};
 use crate::model::{JobState, RunnerName};
 use crate::publish::outbox::{Delivery, Outbox};
@@ -219,12 +219,12 @@ enum Rhythm {
     Every(Duration),
 }
 
-/// What `work` comes to; `None` when it had not come to anything [`FINISH_WITHIN`] after the stop. Whatever the daemon
+/// What `work` comes to; `None` when it had not come to anything so long after the stop. Whatever the daemon
 /// does may be broken off: a kill would do the same.
-async fn unless_stopped<T>(stop: &CancellationToken, work: impl Future<Output = T>) -> Option<T> {
+async fn unless_stopped<T>(stop: &CancellationToken, after: Duration, work: impl Future<Output = T>) -> Option<T> {
     let stopped = async {
         stop.cancelled().await;
-        tokio::time::sleep(FINISH_WITHIN).await;
+        tokio::time::sleep(after).await;
     };
     tokio::select! {
         biased;
@@ -261,7 +261,7 @@ where
             () = wait => {}
         }
         pulse.beat();
-        let Some(done) = unless_stopped(&stop, one(daemon.clone())).await else { return Ok(()) };
+        let Some(done) = unless_stopped(&stop, FINISH_WITHIN, one(daemon.clone())).await else { return Ok(()) };
         daemon.health.report(Part::Database, &done);
         if let Err(error) = done {
             tracing::warn!("failed to move the rows on: {}", with_causes(&error));
@@ -392,9 +392,13 @@ async fn watchdog(health: Health, stop: CancellationToken) -> Result<(), ServeEr
 
 /// What `systemctl status` shows: one line, as `/readyz`.
 fn status(health: &Health) -> String {
-    match health.troubles().first() {
-        None => "ready".to_owned(),
-        Some(trouble) => format!("not ready: {}: {}", trouble.part, trouble.reason.replace('\n', " ")),
+    let told =
+        |ready: &str, trouble: &Trouble| format!("{ready}: {}: {}", trouble.part, trouble.reason.replace('\n', " "));
+    let troubles = health.troubles();
+    match (troubles.iter().find(|trouble| !trouble.is_note()), troubles.first()) {
+        (Some(trouble), _) => told("not ready", trouble),
+        (None, Some(note)) => told("ready", note),
+        (None, None) => "ready".to_owned(),
     }
 }
 
@@ -428,4 +432,22 @@ pub(super) fn worker_on(daemon: &Daemon, engine: crate::executor::docker::Engine
         &daemon.config.state_dir,
         &daemon.clock,
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_stop_waits_for_nothing_that_takes_long() {
+        let (stop, moment) = (CancellationToken::new(), Duration::from_millis(10));
+        let work = async || {
+            tokio::time::sleep(moment).await;
+            "done"
+        };
+        assert_eq!(unless_stopped(&stop, Duration::ZERO, work()).await, Some("done"), "nobody stops");
+        stop.cancel();
+        assert_eq!(unless_stopped(&stop, Duration::from_secs(600), work()).await, Some("done"), "it has time to end");
+        assert_eq!(unless_stopped(&stop, moment, std::future::pending::<()>()).await, None);
+    }
 }

@@ -187,8 +187,15 @@ impl Queue {
 
     /// Measures the commit of a run once more: a new run with the same jobs, whatever the configuration says now.
     pub async fn rerun(&self, run: RunId) -> Result<Rerun, StoreError> {
-        let now = self.clock.now();
         let mut write = self.store.write("rerun a run").await?;
+        let rerun = self.rerun_within(&mut write, run).await?;
+        write.commit().await?;
+        Ok(rerun)
+    }
+
+    /// [`Queue::rerun`] as a part of a larger write, which its caller commits.
+    pub async fn rerun_within(&self, write: &mut Write, run: RunId) -> Result<Rerun, StoreError> {
+        let now = self.clock.now();
         let Some(row) = write.run(run).await? else { return Ok(Rerun::Unknown) };
         let again = NewRun {
             repository: row.repository,
@@ -208,7 +215,6 @@ impl Queue {
         }
         // Nobody else can have seen the run: the move is made.
         let _performed = write.move_run(new, RunPhase::Requested, RunState::Queued, now).await?;
-        write.commit().await?;
         tracing::info!(run.id = %new, "submitted a rerun of {run}");
         Ok(Rerun::Run { run: new })
     }

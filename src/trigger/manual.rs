@@ -4,32 +4,28 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use utoipa::ToSchema;
 
 use super::Context;
 use super::context::UnknownRepository;
+use super::key::{InvalidKey, Key, Known};
 use super::policy::{Budget, selection_of, wants_target};
 use super::request::{Planned, Publish, Request, RequestError};
-use super::resolve::{Named, ResolveError, Resolved};
+use super::resolve::{Named, ResolveError, Resolved, stretch};
 use super::source::{CommitSource, HistoryError};
 use super::tick::AVERAGED_JOBS;
 use crate::config::{BudgetedSelection, RepositoryConfig};
-use crate::health::with_causes;
 use crate::model::{BranchName, CommitSha, Fault, Priority, RepoName, RunId, SuiteKind, Target, Trigger, Variant};
 use crate::queue::Submitted;
 use crate::queue::planner::{InvalidFileName, Selection, SkipReason, Skipped};
 use crate::queue::spec::Trust;
-use crate::store::{BranchCommit, KeyedRequest, LeftOut, StoreError};
+use crate::store::{KeyedRequest, LeftOut, StoreError};
 
 /// The most entries of a list in a request.
 const MOST_ENTRIES: usize = 200;
 
 /// The longest text in a request, in bytes.
 const MOST_BYTES: usize = 4096;
-
-/// The longest key of a sender, in bytes.
-const MOST_KEY_BYTES: usize = 255;
 
 /// What a person asks for. Exactly one of `commit`, `branch`, `tag` and `pull_request` says what is measured; `branch`
 /// beside `commit` says where the commit is.
@@ -283,13 +279,13 @@ pub async fn submit(
         return Err(ManualError::Disabled(repository.name.clone()));
     }
     let key = match idempotency_key {
-        Some(key) if !request.dry_run => Some(Key::of(key, &request)?),
+        Some(key) if !request.dry_run => Some(Key::of(key, &request).map_err(of_key)?),
         Some(_) | None => None,
     };
     let named = check(&request, repository, &context.target)?;
     if let Some(key) = &key {
         let mut write = context.store.write("look for a request by its key").await?;
-        if let Some(answer) = key.known(write.keyed_request(&key.text).await?)? {
+        if let Some(answer) = known(key, write.keyed_request(&key.text).await?)? {
             return Ok(answer);
         }
     }
@@ -321,7 +317,7 @@ pub async fn submit(
     let stretch = stretch(context, repository, &source, &resolved).await?;
     let mut write = context.store.write("accept a request").await?;
     if let Some(key) = &key
-        && let Some(answer) = key.known(write.keyed_request(&key.text).await?)?
+        && let Some(answer) = known(key, write.keyed_request(&key.text).await?)?
     {
         // The same request came twice at once, and the other one was faster.
         return Ok(answer);
@@ -337,61 +333,19 @@ pub async fn submit(
     Ok(ManualAnswer::Accepted { run, measures })
 }
 
-/// The newest commits of the branch that is measured, where they tell the place of the commit on it and nothing else
-/// does. Not knowing it keeps nobody from measuring.
-async fn stretch(
-    context: &Context,
-    repository: &RepositoryConfig,
-    source: &CommitSource,
-    resolved: &Resolved,
-) -> Result<Vec<BranchCommit>, ManualError> {
-    let Resolved { sha, branch, position, .. } = resolved;
-    if position.is_some()
-        || branch.pull_request().is_some()
-        || context.store.is_placed(&repository.name, branch, sha).await?
-    {
-        return Ok(Vec::new());
-    }
-    let limit = usize::try_from(repository.triggers.pick.look_back).unwrap_or(usize::MAX);
-    match source.branch(&repository.name, branch, limit).await {
-        Ok(found) if found.commits.iter().any(|commit| commit.sha == *sha) => {
-            Ok(found.commits.iter().map(BranchCommit::from).collect())
-        }
-        Ok(_) => Ok(Vec::new()),
-        Err(error) => {
-            tracing::warn!(commit.sha = %sha, "the place of the commit on {branch} is not known: {}", with_causes(&error));
-            Ok(Vec::new())
-        }
+fn of_key(error: InvalidKey) -> ManualError {
+    match error {
+        InvalidKey::Form => ManualError::Field { field: "Idempotency-Key", fault: error.to_string() },
+        InvalidKey::Request(error) => RequestError::Job(error).into(),
     }
 }
 
-/// A sender's key and what it stands for.
-struct Key {
-    text: String,
-    fingerprint: String,
-}
-
-impl Key {
-    fn of(text: &str, request: &ManualRequest) -> Result<Self, ManualError> {
-        let visible = text.bytes().all(|byte| byte.is_ascii_graphic());
-        if text.is_empty() || text.len() > MOST_KEY_BYTES || !visible {
-            let fault = format!("must be 1 to {MOST_KEY_BYTES} visible ASCII characters");
-            return Err(ManualError::Field { field: "Idempotency-Key", fault });
-        }
-        let json = serde_json::to_vec(request).map_err(RequestError::Job)?;
-        let hash = Sha256::digest(json);
-        let fingerprint = hash.iter().map(|byte| format!("{byte:02x}")).collect();
-        Ok(Self { text: text.to_owned(), fingerprint })
-    }
-
-    fn known(&self, earlier: Option<KeyedRequest>) -> Result<Option<ManualAnswer>, ManualError> {
-        match earlier {
-            None => Ok(None),
-            Some(KeyedRequest { fingerprint, run }) if fingerprint == self.fingerprint => {
-                Ok(Some(ManualAnswer::Existing { run }))
-            }
-            Some(KeyedRequest { run, .. }) => Err(ManualError::Conflict { run }),
-        }
+/// The answer to a request whose key is known already.
+fn known(key: &Key, earlier: Option<KeyedRequest>) -> Result<Option<ManualAnswer>, ManualError> {
+    match key.known(earlier) {
+        Known::Nothing => Ok(None),
+        Known::Run(run) => Ok(Some(ManualAnswer::Existing { run })),
+        Known::Other(run) => Err(ManualError::Conflict { run }),
     }
 }
 
