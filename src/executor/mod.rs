@@ -6,6 +6,7 @@ pub mod container;
 pub mod device;
 pub mod docker;
 mod follow;
+pub mod give_back;
 pub mod image;
 mod input;
 pub mod job;

@@ -13,6 +13,9 @@ use crate::model::DeviceId;
 /// More jobs than this stay in the order in which they came: playing them forward takes too long.
 const MOST_JOBS: usize = 32;
 
+/// By which jobs are sorted, by devices and milliseconds: the larger goes first.
+type Key = (Reverse<u128>, Reverse<u128>);
+
 /// The places in `jobs` (best-ranked first) in the order in which the host is done with all of them soonest, if
 /// everything takes as long as usual; as they stand where that is not known or makes no difference.
 pub fn soonest(
@@ -27,23 +30,21 @@ pub fn soonest(
     let (Packing::Pack, 2..=MOST_JOBS, Some(expected)) = (inventory.packing, jobs.len(), expected) else {
         return as_they_stand;
     };
-    let needs = |place: &usize| jobs.get(*place).map_or(0, |job| job.needs);
-    let takes = |place: &usize| expected.get(*place).copied().unwrap_or_default();
-    let sorted = |compare: &dyn Fn(&usize) -> (Reverse<Duration>, Reverse<u32>)| {
+    let sorted = |key: fn(u128, u128) -> Key| {
         let mut places = as_they_stand.clone();
-        places.sort_by_key(|place| compare(place));
+        places.sort_by_key(|place| {
+            let needs = jobs.get(*place).map_or(0, |job| job.needs);
+            key(needs.into(), expected.get(*place).map_or(0, Duration::as_millis))
+        });
         places
     };
-    let mut widest = sorted(&|place| (Reverse(takes(place)), Reverse(0)));
-    widest.sort_by_key(|place| Reverse(needs(place)));
-    let mut narrowest = sorted(&|place| (Reverse(takes(place)), Reverse(0)));
-    narrowest.sort_by_key(needs);
     let candidates = [
         as_they_stand.clone(),
-        sorted(&|place| (Reverse(takes(place).saturating_mul(needs(place))), Reverse(needs(place)))),
-        sorted(&|place| (Reverse(takes(place)), Reverse(needs(place)))),
-        widest,
-        narrowest,
+        // Most device time, longest, widest, narrowest.
+        sorted(|needs, takes| (Reverse(needs * takes), Reverse(needs))),
+        sorted(|needs, takes| (Reverse(takes), Reverse(needs))),
+        sorted(|needs, takes| (Reverse(needs), Reverse(takes))),
+        sorted(|needs, takes| (Reverse(u128::MAX - needs), Reverse(takes))),
     ];
     let done_at = |places: &Vec<usize>| {
         let wanting: Vec<_> = places.iter().filter_map(|place| jobs.get(*place).cloned()).collect();

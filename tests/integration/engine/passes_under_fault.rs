@@ -33,7 +33,7 @@ async fn abandon_after(case: &Case, text: &str) {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    let pass = run_pass(&case.engine, &clock, &case.request, &events, &case.cancel);
+    let pass = Box::pin(run_pass(&case.engine, &clock, &case.request, &events, &case.cancel));
     assert_send(&pass);
     tokio::select! {
         ended = pass => panic!("{ended:?}"),
