@@ -480,6 +480,7 @@ fn explanation(outcome: &PassOutcome, measured: Option<&Measured>) -> Option<Str
     for name in &outcome.points.server_died {
         said.push(format!("the server of {name} died"));
     }
+    said.extend(outcome.notices.iter().map(ToString::to_string));
     if let Some(measured) = measured {
         let wrong = measured.points.iter().filter(|point| point.reason.is_some());
         let shown = wrong
