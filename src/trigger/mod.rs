@@ -1,7 +1,9 @@
 //! Why commits are measured: every trigger ends in one request, planned and submitted here.
 
+pub mod again;
 pub mod context;
 pub mod cron;
+mod key;
 pub mod manual;
 pub mod pick;
 pub mod policy;
