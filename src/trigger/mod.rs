@@ -5,6 +5,7 @@ pub mod cron;
 pub mod manual;
 pub mod pick;
 pub mod policy;
+pub mod pull;
 pub mod request;
 pub mod resolve;
 pub mod schedule;
