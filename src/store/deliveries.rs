@@ -74,7 +74,8 @@ impl Delivery {
 impl Write {
     /// Writes down a delivery, once.
     pub async fn record_delivery(&mut self, delivery: &Delivery) -> Result<Recorded, StoreError> {
-        let statement = "insert into deliveries (id, event, action, repository, repository_id, number, sha, ref, sender,
+        let statement =
+            "insert into deliveries (id, event, action, repository, repository_id, number, sha, ref, sender,
                  facts, received_at)
              values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11) on conflict do nothing";
         let done = sqlx::query(statement)
@@ -109,12 +110,13 @@ impl Write {
 impl Store {
     /// The deliveries about a pull request, oldest first.
     pub async fn deliveries_of_pull(&self, repository: &RepoName, number: u64) -> Result<Vec<Delivery>, StoreError> {
-        let rows = sqlx::query("select * from deliveries where repository = ?1 and number = ?2 order by received_at, id")
-            .bind(repository.as_str())
-            .bind(id_column(number))
-            .fetch_all(&self.readers)
-            .await
-            .map_err(sql(format!("read the deliveries about #{number}")))?;
+        let rows =
+            sqlx::query("select * from deliveries where repository = ?1 and number = ?2 order by received_at, id")
+                .bind(repository.as_str())
+                .bind(id_column(number))
+                .fetch_all(&self.readers)
+                .await
+                .map_err(sql(format!("read the deliveries about #{number}")))?;
         rows.iter().map(Delivery::read).collect()
     }
 

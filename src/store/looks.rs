@@ -177,14 +177,15 @@ impl Write {
     /// Ends a look that was done. One that was marked again meanwhile stays, and begins anew.
     pub async fn settle_look(&mut self, look: &Look, now: DateTime<Utc>) -> Result<Outcome, StoreError> {
         let doing = || format!("settle the look at {} {} of {}", look.kind.as_str(), look.key, look.repository);
-        let done = sqlx::query("delete from looks where repository = ?1 and kind = ?2 and key = ?3 and generation = ?4")
-            .bind(look.repository.as_str())
-            .bind(look.kind.as_str())
-            .bind(&look.key)
-            .bind(id_column(look.generation))
-            .execute(&mut *self.0)
-            .await
-            .map_err(sql(doing()))?;
+        let done =
+            sqlx::query("delete from looks where repository = ?1 and kind = ?2 and key = ?3 and generation = ?4")
+                .bind(look.repository.as_str())
+                .bind(look.kind.as_str())
+                .bind(&look.key)
+                .bind(id_column(look.generation))
+                .execute(&mut *self.0)
+                .await
+                .map_err(sql(doing()))?;
         if done.rows_affected() == 0 {
             let again = "update looks set attempts = 0, last_error = null, marked_at = ?4
                  where repository = ?1 and kind = ?2 and key = ?3";
