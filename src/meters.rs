@@ -61,6 +61,10 @@ meters! {
         "Images asked for: `present` on the host already, `pulled`, or `failed`.";
     API_CALLS = Counter "benchd_api_calls_total" ["service", "outcome"]
         "Calls to `github`, `registry` and `object_store`; the outcome is `ok`, `refused` or `failed`.";
+    DELIVERIES = Counter "benchd_deliveries_total" ["event", "outcome"]
+        "Webhook deliveries by event and outcome: `marked`, `known`, `ignored`, `refused` or `failed`.";
+    LOOKS = Counter "benchd_looks_total" ["kind", "outcome"]
+        "Looks at GitHub by what was looked at; the outcome is `answered` or `postponed`.";
     HTTP_REQUESTS = Counter "benchd_http_requests_total" ["method", "route", "status"]
         "Requests that were answered, by route and status.";
 }
@@ -195,6 +199,39 @@ pub fn api_call(service: Service, outcome: Call) {
         Call::Failed => "failed",
     };
     metrics::counter!(API_CALLS.name, "service" => service, "outcome" => outcome).increment(1);
+}
+
+/// What became of a webhook delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeliveryOutcome {
+    /// It was stored, and something is looked at because of it.
+    Marked,
+    /// It had come before.
+    Known,
+    /// It is about nothing that is followed.
+    Ignored,
+    /// It cannot be accepted as it is.
+    Refused,
+    /// It could not be stored.
+    Failed,
+}
+
+/// A webhook delivery was answered. Events that benchd knows nothing of count as `other`: names come from outside.
+pub fn delivery(event: &'static str, outcome: DeliveryOutcome) {
+    let outcome = match outcome {
+        DeliveryOutcome::Marked => "marked",
+        DeliveryOutcome::Known => "known",
+        DeliveryOutcome::Ignored => "ignored",
+        DeliveryOutcome::Refused => "refused",
+        DeliveryOutcome::Failed => "failed",
+    };
+    metrics::counter!(DELIVERIES.name, "event" => event, "outcome" => outcome).increment(1);
+}
+
+/// Something on GitHub was looked at.
+pub fn look(kind: &'static str, answered: bool) {
+    let outcome = if answered { "answered" } else { "postponed" };
+    metrics::counter!(LOOKS.name, "kind" => kind, "outcome" => outcome).increment(1);
 }
 
 /// A request was answered; `route` is the pattern, never the path.

@@ -8,14 +8,18 @@ mod codec;
 mod commits;
 mod controls;
 mod counts;
+mod deliveries;
 mod detail;
 mod error;
+mod followed;
 mod images;
 mod jobs;
+mod looks;
 mod measured;
 mod measurements;
 mod outbox;
 mod passes;
+mod pulls;
 mod queued;
 mod requests;
 mod runners;
@@ -39,14 +43,18 @@ pub use answers::{Answer, AnswerKind, AnswerRow, QuietCheck};
 pub use attempts::AttemptEnd;
 pub use commits::Commit;
 pub use counts::{Counts, PassPlace};
+pub use deliveries::{Delivery, DeliveryFacts};
 pub use detail::{AttemptDetail, JobDetail, PassDetail, PointDetail, RunDetail};
 pub use error::StoreError;
+pub use followed::FollowedRow;
 pub use images::PulledImage;
 pub use jobs::{Claim, ClaimedJob, Heartbeat, JobRow, JobStart, NewJob};
+pub use looks::{Look, LookKind, Mark, UnknownLook};
 pub use measured::KnownJob;
 pub use measurements::{Previous, SeriesMeasurement, SeriesValue};
 pub use outbox::{OutboxRow, Owed, OwedKind, OwedState, UnknownOwed};
 pub use passes::{PassEnd, PassStart, PointOutcome};
+pub use pulls::{ApprovalRow, ApprovedBy, PullRow, PullRun, UnknownApproval};
 pub use queued::{Alike, HeldJob, QueuedJob};
 pub use requests::KeyedRequest;
 pub use runners::RunnerRow;
@@ -185,6 +193,8 @@ fn migrations() -> Migrator {
         (1, "initial", include_str!("migrations/0001_initial.sql")),
         (2, "queue", include_str!("migrations/0002_queue.sql")),
         (3, "triggers", include_str!("migrations/0003_triggers.sql")),
+        (4, "github_looks", include_str!("migrations/0004_github_looks.sql")),
+        (5, "pulls", include_str!("migrations/0005_pulls.sql")),
         (6, "reports", include_str!("migrations/0006_reports.sql")),
     ];
     let migration = |(version, name, text): (i64, &'static str, &'static str)| {

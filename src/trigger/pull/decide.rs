@@ -7,7 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::paths::{Ignored, Paths};
 use crate::config::{DraftPolicy, ForkPolicy, PullRequestTrigger, SupersedeRunning, WithdrawnRunning};
-use crate::model::{CommitSha, RunId};
+use crate::model::{Asked, CommitSha, Origin, RunId, Standing};
 
 /// A run of which more than so much is done is not superseded, unless configured otherwise.
 const HALF_PERCENT: u32 = 50;
@@ -27,28 +27,6 @@ pub struct Facts {
     pub paths: Option<Paths>,
     /// Who has approved this very head, once that was asked.
     pub approval: Option<Approval>,
-}
-
-/// How a pull request stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
-    /// Open, and not to be reviewed yet.
-    Draft,
-    /// Open.
-    Ready,
-    /// Closed without a merge.
-    Closed,
-    /// Merged.
-    Merged,
-}
-
-/// Whose code a head is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Origin {
-    /// A branch of the repository.
-    Own,
-    /// A branch of a fork, or of a repository that is gone.
-    Fork,
 }
 
 /// Whether somebody who may has approved a head of a fork.
@@ -82,17 +60,6 @@ pub struct KnownRun {
     pub asked: Asked,
     /// How far it has come.
     pub stage: Stage,
-}
-
-/// Who wanted a run, and how much of the selection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Asked {
-    /// The labels.
-    ByLabels,
-    /// A command, all of it: it stands for what the labels would start.
-    Whole,
-    /// A command, a part of it.
-    Part,
 }
 
 /// How far a run has come.
@@ -220,13 +187,7 @@ fn unwanted(facts: &Facts, known: &Known, policy: &PullRequestTrigger) -> Result
 
 /// The run that stands for the head, if there is one.
 fn standing_run<'k>(facts: &Facts, known: &'k Known) -> Option<&'k KnownRun> {
-    known.runs.iter().rfind(|run| {
-        let whole = match run.asked {
-            Asked::ByLabels | Asked::Whole => true,
-            Asked::Part => false,
-        };
-        run.sha == facts.head && whole && run.stage != Stage::Withdrawn
-    })
+    known.runs.iter().rfind(|run| run.sha == facts.head && run.asked.is_whole() && run.stage != Stage::Withdrawn)
 }
 
 fn has_begun(facts: &Facts, known: &Known) -> bool {
@@ -248,7 +209,12 @@ fn measure(facts: &Facts, known: &Known, policy: &PullRequestTrigger, now: DateT
         }
         moves.push(Move::Submit);
     }
-    let older = known.runs.iter().filter(|run| run.sha != facts.head);
+    moves.extend(giving_way(&facts.head, known, policy).map(Move::Supersede));
+    moves
+}
+
+/// The runs of other heads that a run of `head` takes the place of.
+pub fn giving_way(head: &CommitSha, known: &Known, policy: &PullRequestTrigger) -> impl Iterator<Item = RunId> {
     let gives_way = |run: &&KnownRun| match run.stage {
         Stage::Waiting => true,
         Stage::Running { done_percent } => match policy.supersede_running {
@@ -258,8 +224,7 @@ fn measure(facts: &Facts, known: &Known, policy: &PullRequestTrigger, now: DateT
         },
         Stage::Ended | Stage::Withdrawn => false,
     };
-    moves.extend(older.filter(gives_way).map(|run| Move::Supersede(run.run)));
-    moves
+    known.runs.iter().filter(move |run| run.sha != *head).filter(gives_way).map(|run| run.run)
 }
 
 /// The head is not wanted: what waits for it is ended, and it is said what it waits for.
@@ -267,7 +232,7 @@ fn withdraw(facts: &Facts, known: &Known, policy: &PullRequestTrigger, unwanted:
     let over = matches!(unwanted, Unwanted::Closed | Unwanted::Merged);
     let ends = |run: &&KnownRun| {
         // What a person asked for stands until the pull request is closed.
-        let concerned = over || run.asked == Asked::ByLabels;
+        let concerned = over || run.asked == Asked::Labels;
         concerned
             && match run.stage {
                 Stage::Waiting => true,

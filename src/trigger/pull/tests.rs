@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::decide::*;
 use super::paths::Paths;
 use crate::config::{DraftPolicy, ForkPolicy, PullRequestTrigger, SupersedeRunning, WithdrawnRunning};
-use crate::model::{CommitSha, RunId};
+use crate::model::{Asked, CommitSha, Origin, RunId, Standing};
 
 fn sha(n: u8) -> CommitSha {
     format!("{n:040x}").parse().unwrap()
@@ -106,7 +106,7 @@ impl Game {
         };
         for step in &moves {
             match step {
-                Move::Submit => self.start(self.facts.head.clone(), Asked::ByLabels),
+                Move::Submit => self.start(self.facts.head.clone(), Asked::Labels),
                 Move::Supersede(run) => {
                     self.superseded.push(*run);
                     self.stage(*run, Stage::Withdrawn);
