@@ -3,6 +3,7 @@
 
 mod error;
 mod history;
+mod signature;
 
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use serde::de::DeserializeOwned;
 
 pub use error::{GitHubError, RetryAfter};
 pub use history::{End, History, PullRequestFacts};
+pub use signature::is_signed;
 
 use crate::config::GithubConfig;
 use crate::meters::{self, Call, Service};
