@@ -1,6 +1,7 @@
 //! All SQL: one file per table, migrations numbered and append-only, every change of a state guarded by the state it
 //! leaves. SQLite in WAL mode; reads go through a pool, writes through one connection that begins IMMEDIATE.
 
+mod answers;
 pub mod artifacts;
 mod attempts;
 mod codec;
@@ -37,6 +38,7 @@ use self::codec::{Columns, id_column};
 use self::error::sql;
 use crate::model::{InvalidId, next_id};
 
+pub use answers::{Answer, AnswerKind, AnswerRow, QuietCheck};
 pub use attempts::AttemptEnd;
 pub use commits::Commit;
 pub use counts::{Counts, PassPlace};
@@ -190,6 +192,7 @@ fn migrations() -> Migrator {
         (2, "queue", include_str!("migrations/0002_queue.sql")),
         (3, "triggers", include_str!("migrations/0003_triggers.sql")),
         (4, "github_looks", include_str!("migrations/0004_github_looks.sql")),
+        (6, "reports", include_str!("migrations/0006_reports.sql")),
     ];
     let migration = |(version, name, text): (i64, &'static str, &'static str)| {
         Migration::new(version, name.into(), MigrationType::Simple, text.into_sql_str(), false)

@@ -66,6 +66,13 @@ const ROWS_4: &str = "
     insert into tags values ('o/r', 'v1', '9816774803221e23e6f26178546c65c2466e2c90', 1700000000000);
 ";
 
+/// One row for each table that migration 6 adds.
+const ROWS_6: &str = "
+    insert into reports values ('o/r', 'comment', '#7', 99, 'hash', 1700000000000, null, 0, 0, null);
+    insert into answers values (1, 'key', 'o/r', 7, '{\"kind\":\"reaction\",\"comment\":5,\"content\":\"eyes\"}', 'owed', 1,
+        1700000000000, 1700000000000, null, 'refused');
+";
+
 /// The rows that a database at a version is filled with.
 fn rows_of(version: i64) -> String {
     match version {
@@ -73,6 +80,7 @@ fn rows_of(version: i64) -> String {
         2 => rows_of(1) + ROWS_2,
         3 => rows_of(2) + ROWS_3,
         4 => rows_of(3) + ROWS_4,
+        6 => rows_of(4) + ROWS_6,
         other => panic!("migration {other} has no rows to be tested on: add them here"),
     }
 }
