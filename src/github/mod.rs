@@ -9,6 +9,7 @@ mod error;
 mod history;
 mod pull;
 mod repository;
+mod signature;
 
 use std::time::Duration;
 
@@ -32,6 +33,7 @@ pub use error::{GitHubError, InvalidField};
 pub use history::{End, History, PullRequestFacts};
 pub use pull::{Pull, PullSide, PullState, RepositoryRef};
 pub use repository::{Repository, Tag};
+pub use signature::is_signed;
 
 use crate::config::GithubConfig;
 use crate::meters::{self, Call, Service};

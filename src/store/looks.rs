@@ -45,9 +45,9 @@ pub struct Mark {
     pub reason: String,
     /// What GitHub's API does not tell later: who asked, the pull request of a comment.
     pub facts: serde_json::Value,
-    /// When to look; a mark of the same thing in between moves it on.
+    /// When to look.
     pub due_at: DateTime<Utc>,
-    /// How far marks may move it from the first one on.
+    /// How long after the first mark this one may still put the look off.
     pub patience: TimeDelta,
 }
 
@@ -125,7 +125,7 @@ impl Mark {
         Self { facts, ..self }
     }
 
-    /// After `quiet` without a further mark, and after `patience` in any case.
+    /// After `quiet` without a further such mark, and after `patience` in any case.
     pub fn after(self, quiet: TimeDelta, patience: TimeDelta) -> Self {
         Self { due_at: self.due_at + quiet, patience, ..self }
     }
@@ -150,15 +150,15 @@ impl Look {
 }
 
 impl Write {
-    /// Marks something to be looked at. Where it is marked already, the look moves on with each mark, up to the
-    /// patience of the first; one that failed keeps its wait, so that a burst of marks is no burst of calls.
+    /// Marks something to be looked at. Where it is marked already, the mark may move the look on, within its patience
+    /// counted from the first mark, and never forward: a burst of marks is one look, and one that failed keeps its
+    /// wait.
     pub async fn look_at(&mut self, mark: &Mark, now: DateTime<Utc>) -> Result<(), StoreError> {
         let statement = "insert into looks (repository, kind, key, reason, facts, generation, marked_at, due_at)
              values (?1, ?2, ?3, ?4, ?5, 1, ?6, ?7)
              on conflict do update set
                  reason = excluded.reason, facts = excluded.facts, generation = generation + 1,
-                 due_at = case when attempts > 0 then max(due_at, excluded.due_at)
-                     else min(excluded.due_at, max(marked_at + ?8, excluded.marked_at)) end";
+                 due_at = max(due_at, min(excluded.due_at, marked_at + ?8))";
         sqlx::query(statement)
             .bind(mark.repository.as_str())
             .bind(mark.kind.as_str())

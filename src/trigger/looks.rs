@@ -13,7 +13,7 @@ use super::resolve::ResolveError;
 use super::source::HistoryError;
 use super::{command, merge, pull, release};
 use crate::config::RepositoryConfig;
-use crate::github::{GitHubError, RetryAfter};
+use crate::github::GitHubError;
 use crate::health::{Health, Part, Pulse};
 use crate::meters;
 use crate::model::{BranchName, Control};
@@ -121,18 +121,7 @@ impl LookError {
 
     /// When GitHub said that it may be asked again.
     fn told_to_wait(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
-        match self.github()? {
-            GitHubError::RateLimited { retry: RetryAfter::Wait(wait), .. } => Some(now + *wait),
-            GitHubError::RateLimited { retry: RetryAfter::At(second), .. } => DateTime::from_timestamp(*second, 0),
-            GitHubError::Client { .. }
-            | GitHubError::Token(_)
-            | GitHubError::Request { .. }
-            | GitHubError::Unreachable { .. }
-            | GitHubError::TimedOut { .. }
-            | GitHubError::Unauthorised { .. }
-            | GitHubError::Refused { .. }
-            | GitHubError::Malformed { .. } => None,
-        }
+        Some(now + self.github()?.retry_after()?)
     }
 
     /// When it is worth trying again, after `attempts` failures before this one.

@@ -3,9 +3,11 @@
 pub mod command;
 pub mod context;
 pub mod cron;
+pub mod delivery;
 pub mod looks;
 pub mod manual;
 pub mod merge;
+mod payload;
 pub mod pick;
 pub mod policy;
 pub mod pull;
