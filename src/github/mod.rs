@@ -6,6 +6,7 @@ mod check;
 mod comment;
 mod delivery;
 mod error;
+mod event;
 mod history;
 mod pull;
 mod repository;
@@ -30,6 +31,7 @@ pub use check::{
 pub use comment::{Comment, LONGEST_COMMENT};
 pub use delivery::HookDelivery;
 pub use error::{GitHubError, InvalidField};
+pub use event::LabelEvent;
 pub use history::{End, History, PullRequestFacts};
 pub use pull::{Pull, PullSide, PullState, RepositoryRef};
 pub use repository::{Repository, Tag};
