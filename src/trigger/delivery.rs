@@ -244,9 +244,8 @@ impl Reading<'_> {
         self.delivery.facts.label =
             self.payload.label.get().and_then(|label| label.name.text()).map(|label| short(label).to_owned());
         let mut marks = vec![self.mark(LookKind::Pull, number).after(SETTLE_AFTER, SETTLE_AT_MOST)];
-        let merged = pull.filter(|pull| {
-            action == "closed" && (pull.merged.is_true() || pull.merged_at.text().is_some())
-        });
+        let merged =
+            pull.filter(|pull| action == "closed" && (pull.merged.is_true() || pull.merged_at.text().is_some()));
         let base = merged.and_then(|pull| pull.base.get()?.reference.text());
         if let Some(branch) = base.and_then(|base| self.merged_into(base)) {
             self.delivery.sha = merged.and_then(|pull| measurable(pull.merge_commit_sha.text()));
