@@ -26,7 +26,7 @@ use crate::queue::{Pace, Queue};
 use crate::registry::{Finding, Presence, Registry, RegistrySettings};
 use crate::store::artifacts::Artifacts;
 use crate::store::{JobRow, Store, StoreError};
-use crate::trigger::{Context, schedule};
+use crate::trigger::{Context, looks, schedule};
 
 /// Name of the file that a running daemon locks in its state directory.
 pub const LOCK_FILE: &str = "benchd.lock";
@@ -140,6 +140,12 @@ pub async fn serve(
     tasks.spawn(looping(look_one, daemon.clone(), pulse("images"), LOOK_EVERY, stop.clone()));
     tasks.spawn(looping(deliver_one, daemon.clone(), pulse("deliver"), LOOK_EVERY, stop.clone()));
     tasks.spawn(work::run(daemon.clone(), pulse("work"), stop.clone()));
+    let (looking, health, stopped) = (context.clone(), daemon.health.clone(), stop.clone());
+    let looked = pulse("github");
+    tasks.spawn(async move {
+        looks::run(looking, health, looked, stopped).await;
+        Ok(())
+    });
     let (scheduled, stopped) = (context, stop.clone());
     tasks.spawn(async move { Ok(schedule::run(scheduled, stopped).await?) });
     let (serving, stopped) = (state, stop.clone());

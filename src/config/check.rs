@@ -109,6 +109,9 @@ impl Findings {
     }
 }
 
+/// A longer pause between writes to GitHub helps nobody and starves what waits.
+const LONGEST_WRITE_INTERVAL: Duration = Duration::from_secs(10);
+
 fn is_variable_name(name: &str) -> bool {
     let mut letters = name.chars();
     letters.next().is_some_and(|first| first.is_ascii_alphabetic() || first == '_')
@@ -155,6 +158,12 @@ fn github(config: &Config, findings: &mut Findings) {
     for (index, file) in github.webhook_secret_files.iter().enumerate() {
         let path = at.key("webhook_secret_files").index(index);
         findings.names_a_place(path, &file.to_string_lossy(), "name the file that holds it");
+    }
+    if let Some(proxy) = &github.proxy {
+        findings.web(at.key("proxy"), proxy);
+    }
+    if github.write_interval > LONGEST_WRITE_INTERVAL {
+        findings.add(at.key("write_interval"), "must be at most 10s");
     }
     if let Some(app) = &github.app {
         let path = at.key("app").key("private_key_file");

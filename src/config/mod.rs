@@ -102,6 +102,7 @@ impl Config {
         resolve(&mut self.state_dir);
         resolve_some(&mut self.http.tokens_file);
         resolve_some(&mut self.github.token_file);
+        resolve_some(&mut self.github.ca_file);
         self.github.webhook_secret_files.iter_mut().for_each(resolve);
         if let Some(app) = &mut self.github.app {
             resolve(&mut app.private_key_file);

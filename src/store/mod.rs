@@ -9,10 +9,13 @@ mod codec;
 mod commits;
 mod controls;
 mod counts;
+mod deliveries;
 mod detail;
 mod error;
+mod followed;
 mod images;
 mod jobs;
+mod looks;
 mod measured;
 mod measurements;
 mod outbox;
@@ -42,10 +45,13 @@ pub use attempts::AttemptEnd;
 pub use baselines::{Baseline, Machines};
 pub use commits::Commit;
 pub use counts::{Counts, PassPlace};
+pub use deliveries::{Delivery, DeliveryFacts};
 pub use detail::{AttemptDetail, JobDetail, PassDetail, PointDetail, RunDetail};
 pub use error::StoreError;
+pub use followed::FollowedRow;
 pub use images::PulledImage;
 pub use jobs::{Claim, ClaimedJob, Heartbeat, JobRow, JobStart, NewJob};
+pub use looks::{Look, LookKind, Mark, UnknownLook};
 pub use measured::KnownJob;
 pub use measurements::{Previous, SeriesMeasurement, SeriesValue};
 pub use outbox::{OutboxRow, Owed, OwedKind, OwedState, UnknownOwed};
@@ -189,6 +195,7 @@ fn migrations() -> Migrator {
         (1, "initial", include_str!("migrations/0001_initial.sql")),
         (2, "queue", include_str!("migrations/0002_queue.sql")),
         (3, "triggers", include_str!("migrations/0003_triggers.sql")),
+        (4, "github_looks", include_str!("migrations/0004_github_looks.sql")),
         (6, "reports", include_str!("migrations/0006_reports.sql")),
     ];
     let migration = |(version, name, text): (i64, &'static str, &'static str)| {
