@@ -325,7 +325,11 @@ fn triggers(at: &KeyPath, triggers: &TriggersConfig, findings: &mut Findings) {
         findings.not_blank(labels.index(index), label);
     }
     for (index, glob) in pull_request.ignore_paths.iter().enumerate() {
-        findings.not_blank(at.key("pull_request").key("ignore_paths").index(index), glob);
+        let at = at.key("pull_request").key("ignore_paths").index(index);
+        findings.not_blank(at.clone(), glob);
+        if let Err(error) = globset::Glob::new(glob) {
+            findings.hinted(at, error.to_string(), "for example `docs/**` or `*.md`");
+        }
     }
     findings.not_blank(at.key("release").key("tags"), &triggers.release.tags);
 }

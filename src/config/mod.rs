@@ -46,8 +46,9 @@ pub use size::{InvalidSize, Size};
 pub use starter::{HostFacts, starter};
 pub use suite::{ExpectedPoints, ResultFormat, ScriptSource, SuiteConfig, SuiteFlavour};
 pub use triggers::{
-    BudgetedSelection, ForkPolicy, ManualTrigger, MergeTrigger, PickConfig, PullRequestTrigger, ReleaseTrigger,
-    SelectionConfig, TriggerName, TriggersConfig, UnknownPolicy,
+    BudgetedSelection, CommandPermission, CommandsConfig, DraftPolicy, ForkPolicy, ManualTrigger, MergeTrigger,
+    PickConfig, PullRequestTrigger, ReleaseTrigger, SelectionConfig, SupersedeRunning, TriggerName, TriggersConfig,
+    UnknownPolicy, WithdrawnRunning,
 };
 
 /// The whole configuration.

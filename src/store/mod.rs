@@ -20,6 +20,7 @@ mod measured;
 mod measurements;
 mod outbox;
 mod passes;
+mod pulls;
 mod queued;
 mod reports;
 mod requests;
@@ -56,6 +57,7 @@ pub use measured::KnownJob;
 pub use measurements::{Previous, SeriesMeasurement, SeriesValue};
 pub use outbox::{OutboxRow, Owed, OwedKind, OwedState, UnknownOwed};
 pub use passes::{PassEnd, PassStart, PointOutcome};
+pub use pulls::{ApprovalRow, ApprovedBy, PullRow, PullRun, UnknownApproval};
 pub use queued::{Alike, HeldJob, QueuedJob};
 pub use reports::{PullKey, PullOrder, ReportKey, ReportKind, ReportRow, Told};
 pub use requests::KeyedRequest;
@@ -196,6 +198,7 @@ fn migrations() -> Migrator {
         (2, "queue", include_str!("migrations/0002_queue.sql")),
         (3, "triggers", include_str!("migrations/0003_triggers.sql")),
         (4, "github_looks", include_str!("migrations/0004_github_looks.sql")),
+        (5, "pulls", include_str!("migrations/0005_pulls.sql")),
         (6, "reports", include_str!("migrations/0006_reports.sql")),
     ];
     let migration = |(version, name, text): (i64, &'static str, &'static str)| {

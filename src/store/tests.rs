@@ -66,6 +66,16 @@ const ROWS_4: &str = "
     insert into tags values ('o/r', 'v1', '9816774803221e23e6f26178546c65c2466e2c90', 1700000000000);
 ";
 
+/// One row for each table that migration 5 adds.
+const ROWS_5: &str = "
+    insert into pulls values ('o/r', 7, '9816774803221e23e6f26178546c65c2466e2c90', 1700000000000, 1700000000000,
+        '[\"ready\"]', 'ready', 'fork', 'ann', 'main', 'waiting', 1, 1700000000000);
+    insert into approvals values ('o/r', 7, '9816774803221e23e6f26178546c65c2466e2c90', 'bob', 'label',
+        1700000000000);
+    insert into pull_runs values (1, 'o/r', 7, '9816774803221e23e6f26178546c65c2466e2c90', 'labels', null, null);
+    insert into commands values ('comment 9 run', 'o/r', 7, 'ann', 1700000000000);
+";
+
 /// One row for each table that migration 6 adds.
 const ROWS_6: &str = "
     insert into reports values ('o/r', 'comment', '#7', 99, 'state', 'text', 1700000000000, null, 0, 0, null);
@@ -80,7 +90,8 @@ fn rows_of(version: i64) -> String {
         2 => rows_of(1) + ROWS_2,
         3 => rows_of(2) + ROWS_3,
         4 => rows_of(3) + ROWS_4,
-        6 => rows_of(4) + ROWS_6,
+        5 => rows_of(4) + ROWS_5,
+        6 => rows_of(5) + ROWS_6,
         other => panic!("migration {other} has no rows to be tested on: add them here"),
     }
 }

@@ -1,4 +1,10 @@
-//! Pull requests: a look at one asks how it stands now, decides, and writes what follows.
+//! Pull requests: what their labels, heads and forks decide.
+
+pub mod decide;
+pub mod paths;
+mod say;
+#[cfg(test)]
+mod tests;
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
