@@ -15,7 +15,7 @@ use super::images::{ImageLookup, ImageSource, ImageTemplate, RegistryConfig};
 use super::publish::{PublishConfig, PublishTarget, TargetUrl};
 use super::suite::{ExpectedPoints, SuiteConfig, SuiteFlavour};
 use super::triggers::{SelectionConfig, TriggersConfig};
-use super::{BenchmarksSource, Config, ExecutionConfig, ReadAccess, RepositoryConfig, Size};
+use super::{BenchmarksSource, Config, ExecutionConfig, ReadAccess, ReportConfig, RepositoryConfig, Size};
 
 /// Something that must be changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -198,6 +198,10 @@ fn repositories(config: &Config, findings: &mut Findings) {
             findings.add(at.key("compare").key("min_effect_percent"), "must lie between 0 and 100");
         }
         publish(&at.key("publish"), &repository.publish, findings);
+        if !ReportConfig::is_name(&repository.report.name) {
+            let form = "must be 1 to 64 letters, digits, `.`, `_`, `-` and spaces inside, without `--`";
+            findings.add(at.key("report").key("name"), form);
+        }
     }
 }
 

@@ -52,6 +52,18 @@ impl GithubConfig {
         SecretSource::of(self.token_file.as_deref(), self.token_env.as_deref())
     }
 
+    /// Where people look at repositories: `https://github.com`, or an Enterprise server.
+    pub fn web_url(&self) -> Url {
+        let mut url = self.api_url.clone();
+        if url.host_str() == Some("api.github.com") {
+            // Only an address that cannot have a host refuses one.
+            let _refused = url.set_host(Some("github.com"));
+        }
+        url.set_path("");
+        url.set_query(None);
+        url
+    }
+
     /// Where a repository is cloned from, `{}` standing for `owner/name`: the web address that belongs to the API
     /// (`https://github.com`, or the host of an Enterprise server).
     pub fn clone_url(&self) -> String {

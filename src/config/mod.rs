@@ -13,6 +13,7 @@ mod images;
 mod load;
 mod position;
 mod publish;
+mod report;
 mod repository;
 mod retention;
 mod secret;
@@ -39,6 +40,7 @@ pub use images::{
 };
 pub use load::{ConfigError, find};
 pub use publish::{PublishConfig, PublishTarget, TargetUrl, UnknownTarget, UploadApi};
+pub use report::ReportConfig;
 pub use repository::{BenchmarksSource, RepositoryConfig};
 pub use retention::{ArtifactRetention, ImageRetention, RetentionConfig};
 pub use secret::{SecretError, SecretSource};

@@ -4,5 +4,6 @@ pub mod destination;
 pub mod outbox;
 pub mod report;
 pub mod runner;
+pub mod tell;
 pub mod upload;
 mod upload_api;

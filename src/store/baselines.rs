@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use super::codec::{Columns, id_column};
 use super::error::sql;
 use super::{Store, StoreError};
-use crate::model::{CommitSha, RunId, RunnerName, Target};
+use crate::model::{BranchName, CommitSha, RunId, RunnerName, Target};
 
 /// The value that a series is held against.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,11 +33,11 @@ pub struct Machines {
 impl Store {
     /// The baseline of each series that `run` measured, by the series' number. It is of the same series (target, model,
     /// benchmark, variant, point, metric, configuration), measured as a candidate by an earlier run: of the commit that
-    /// the run's terms name, else of the newest commit of the run's branch at or before the one that its own commit's
+    /// the run's terms name, else of the newest commit of `base` at or before the one that its own commit's
     /// first parents lead to, else the newest trusted measurement on that branch. Series without one are absent.
-    pub async fn baselines_of_run(&self, run: RunId) -> Result<BTreeMap<u64, Baseline>, StoreError> {
+    pub async fn baselines_of_run(&self, run: RunId, base: &BranchName) -> Result<BTreeMap<u64, Baseline>, StoreError> {
         let statement = "with recursive own as (
-                 select id, repository, branch, sha, json_extract(terms, '$.baseline') as wanted
+                 select id, repository, ?2 as branch, sha, json_extract(terms, '$.baseline') as wanted
                  from runs where id = ?1),
              walk (sha, depth) as (
                  select sha, 0 from own
@@ -93,6 +93,7 @@ impl Store {
              group by found.series_id";
         let rows = sqlx::query(statement)
             .bind(id_column(run))
+            .bind(base.as_str())
             .fetch_all(&self.readers)
             .await
             .map_err(sql(format!("read the baselines of run {run}")))?;

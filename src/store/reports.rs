@@ -187,8 +187,8 @@ impl Store {
         row.as_ref().map(|row| key.read(row)).transpose()
     }
 
-    /// The pull requests that something may have to be told: of open runs that owe a comment or check, and of ended ones
-    /// that still owe it at `now`.
+    /// The pull requests that something may have to be told: of open runs that owe a comment or check, of ended ones that
+    /// still owe it at `now`, and those whose head has moved since.
     pub async fn pulls_to_tell(&self, now: DateTime<Utc>) -> Result<Vec<PullKey>, StoreError> {
         let statement = "select runs.repository, json_extract(owed.value, '$.payload.number') as number
              from runs, json_each(runs.owed) as owed
@@ -198,7 +198,12 @@ impl Store {
              select runs.repository, json_extract(outbox.payload, '$.number') as number
              from outbox join runs on runs.id = outbox.run_id
              where outbox.state = 'owed' and outbox.kind in ('comment', 'check_run') and outbox.next_at <= ?1
-                 and number > 0";
+                 and number > 0
+             union
+             select pulls.repository, pulls.number
+             from pulls join reports on reports.repository = pulls.repository and reports.kind = 'comment'
+                 and reports.subject = '#' || pulls.number
+             where pulls.standing in ('draft', 'ready') and pulls.head_seen_at > reports.told_at";
         let rows = sqlx::query(statement)
             .bind(now.timestamp_millis())
             .fetch_all(&self.readers)

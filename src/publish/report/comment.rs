@@ -5,7 +5,7 @@ use std::fmt;
 
 use super::text::{block, code, counted, number};
 use super::words::{Overall, Style, answer, conclusion_of, plain_percent, time};
-use super::{JobReport, JobStanding, Links, Publishing, PullReport, RunReport, SeriesReport, Standing, TargetReport};
+use super::{Head, JobReport, JobStanding, Links, Publishing, PullReport, RunReport, SeriesReport, TargetReport};
 use crate::compare::Change;
 use crate::model::{Better, CommitSha, Conclusion, PointState, RepoName, Trigger};
 use crate::queue::place::Why;
@@ -54,12 +54,7 @@ const LIMITS: [Limits; 5] = [
 
 /// The comment. Below 16,000 bytes whatever the report holds.
 pub fn comment(report: &PullReport) -> String {
-    let marker = Marker {
-        what: "comment".to_owned(),
-        repository: report.repository.clone(),
-        number: report.number,
-        name: report.name.clone(),
-    };
+    let marker = Marker::of(report);
     let mut text = body(report, SMALL - 300);
     text.push_str(&format!("\n\n{marker}"));
     text
@@ -111,11 +106,11 @@ impl Page<'_> {
 
     /// What a reader must know before the rest.
     fn banner(&self) -> Option<String> {
-        let Standing::Outdated { head, why } = &self.report.standing else { return None };
+        let Head::Moved { to, why } = &self.report.head else { return None };
         let why = why.as_ref().map(|why| format!(" ({})", code(why, REASON))).unwrap_or_default();
         Some(format!(
             "> **Outdated**: the head is {} by now{why}; this is about {}.",
-            self.commit(head),
+            self.commit(to),
             self.commit(&self.report.run.sha)
         ))
     }
@@ -157,7 +152,7 @@ impl Page<'_> {
             Some(commits) => format!(", {commits} commits older than where this pull request left its branch"),
             None => String::new(),
         };
-        let branch = code(&self.report.run.branch, NAME);
+        let branch = code(&self.report.run.base, NAME);
         let chosen = match &self.report.run.wanted_baseline {
             Some(wanted) if *wanted == first.sha => "as asked for".to_owned(),
             Some(_) | None => format!("the newest measured commit of {branch}{}", older(first.older_by)),
@@ -575,6 +570,16 @@ fn number_of_minutes(seconds: u64) -> u64 {
 }
 
 impl Marker {
+    /// The marker of a report's comment.
+    pub fn of(report: &PullReport) -> Self {
+        Self {
+            what: "comment".to_owned(),
+            repository: report.repository.clone(),
+            number: report.number,
+            name: report.name.clone(),
+        }
+    }
+
     /// Whether a comment carries this marker: a line of its own.
     pub fn is_in(&self, body: &str) -> bool {
         let (begin, end) = self.ends();

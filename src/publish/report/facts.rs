@@ -10,7 +10,7 @@ use super::{
     TargetReport,
 };
 use crate::compare::difference;
-use crate::model::{JobState, MetricClass, PointState, Role, RunId, Target};
+use crate::model::{BranchName, JobState, MetricClass, PointState, Role, RunId, Target};
 use crate::queue::place::Place;
 use crate::store::{
     AttemptDetail, Baseline, JobDetail, Machines, OutboxRow, OwedKind, OwedState, RunDetail, SeriesValue,
@@ -29,6 +29,8 @@ pub struct Sources<'a> {
     pub machines: &'a BTreeMap<(RunId, Target), Machines>,
     /// Where unfinished jobs stand.
     pub places: &'a [Place],
+    /// The branch that the baselines are of.
+    pub base: &'a BranchName,
     /// Changes below this are not told, in percent.
     pub threshold_percent: f64,
     /// The time.
@@ -49,7 +51,7 @@ pub fn run_report(sources: &Sources<'_>) -> RunReport {
         requested_at: run.requested_at,
         started_at: run.started_at,
         finished_at: run.finished_at,
-        branch: run.branch.to_string(),
+        base: sources.base.to_string(),
         wanted_baseline: run.terms.baseline.clone(),
         targets: targets(sources),
         left_out: run.terms.left_out.clone(),

@@ -22,7 +22,7 @@ use crate::store::LeftOut;
 pub use check::{Check, CheckEnd, CheckPhase, check};
 pub use comment::{Marker, comment};
 pub use facts::{Sources, run_report};
-pub use words::{answer, state_key};
+pub use words::{Style, answer, state_key};
 
 /// What a pull request is told.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,7 +34,7 @@ pub struct PullReport {
     /// What this benchd is called there.
     pub name: String,
     /// How the newest run stands to the pull request's head.
-    pub standing: Standing,
+    pub head: Head,
     /// The newest run.
     pub run: RunReport,
     /// The runs before it, newest first.
@@ -47,13 +47,13 @@ pub struct PullReport {
 
 /// How the newest run stands to the pull request's head.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Standing {
-    /// It measures the head, as far as is known.
-    Head,
-    /// The head has moved on and is not measured.
-    Outdated {
+pub enum Head {
+    /// It is of the head, as far as is known.
+    Measured,
+    /// The head has moved on and has no run.
+    Moved {
         /// The head.
-        head: CommitSha,
+        to: CommitSha,
         /// Why it is not measured, where known: "waiting for label `ready`".
         why: Option<String>,
     },
@@ -89,8 +89,8 @@ pub struct RunReport {
     pub started_at: Option<DateTime<Utc>>,
     /// When it ended.
     pub finished_at: Option<DateTime<Utc>>,
-    /// The base branch.
-    pub branch: String,
+    /// The branch that the baselines are of.
+    pub base: String,
     /// The commit it is to be held against, where somebody named one.
     pub wanted_baseline: Option<CommitSha>,
     /// What it measures, by target.

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use chrono::{DateTime, Utc};
 
 use super::text::{clean, code, counted};
-use super::{JobReport, JobStanding, Publishing, PullReport, RunReport, Standing};
+use super::{Head, JobReport, JobStanding, Publishing, PullReport, RunReport};
 use crate::model::{Conclusion, FailureKind, RunState};
 use crate::queue::place::Why;
 
@@ -244,9 +244,9 @@ fn place(job: &JobReport, style: Style) -> String {
 pub fn state_key(report: &PullReport) -> String {
     let mut key = String::new();
     let run = &report.run;
-    let standing = match &report.standing {
-        Standing::Head => "head",
-        Standing::Outdated { head, .. } => head.as_str(),
+    let head = match &report.head {
+        Head::Measured => "head",
+        Head::Moved { to, .. } => to.as_str(),
     };
     let publishing = match run.publishing {
         Publishing::Kept => "kept",
@@ -255,7 +255,7 @@ pub fn state_key(report: &PullReport) -> String {
         Publishing::Refused(_) => "refused",
     };
     // Writing to a string does not fail.
-    let _ok = write!(key, "{} {} {standing} {publishing} {}", run.id, run.state, report.earlier.len());
+    let _ok = write!(key, "{} {} {head} {publishing} {}", run.id, run.state, report.earlier.len());
     for job in run.jobs() {
         let (word, held) = match &job.state {
             JobStanding::Waiting { why: Some(why), .. } => match why {
