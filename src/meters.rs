@@ -60,7 +60,7 @@ meters! {
     IMAGE_PULLS = Counter "benchd_image_pulls_total" ["outcome"]
         "Images asked for: `present` on the host already, `pulled`, or `failed`.";
     API_CALLS = Counter "benchd_api_calls_total" ["service", "outcome"]
-        "Calls to `github`, `registry` and `object_store`; the outcome is `ok`, `refused` or `failed`.";
+        "Calls to `github`, `registry` and `object_store`; the outcome is `ok`, `unchanged` (a free 304), `refused` or `failed`.";
     DELIVERIES = Counter "benchd_deliveries_total" ["event", "outcome"]
         "Webhook deliveries by event and outcome: `marked`, `known`, `ignored`, `refused` or `failed`.";
     LOOKS = Counter "benchd_looks_total" ["kind", "outcome"]
@@ -111,6 +111,8 @@ pub enum Service {
 pub enum Call {
     /// With the answer, also "there is no such thing".
     Ok,
+    /// With "not modified": GitHub does not count it.
+    Unchanged,
     /// With a refusal: not permitted, not valid, too often.
     Refused,
     /// Without an answer.
@@ -121,6 +123,7 @@ impl Call {
     /// How a call ended that was answered with this HTTP status. "There is no such thing" is an answer.
     pub fn of_status(status: u16) -> Self {
         match status {
+            304 => Self::Unchanged,
             0..400 | 404 => Self::Ok,
             400..500 => Self::Refused,
             500.. => Self::Failed,
@@ -195,6 +198,7 @@ pub fn api_call(service: Service, outcome: Call) {
     };
     let outcome = match outcome {
         Call::Ok => "ok",
+        Call::Unchanged => "unchanged",
         Call::Refused => "refused",
         Call::Failed => "failed",
     };

@@ -21,6 +21,7 @@ use crate::health::{Health, Part, Pulse, with_causes};
 use crate::http::{self, AppState};
 use crate::model::{JobState, RunnerName};
 use crate::publish::outbox::{Delivery, Outbox};
+use crate::publish::tell::Teller;
 use crate::queue::spec::{ImageOrder, JobSpec};
 use crate::queue::{Pace, Queue};
 use crate::registry::{Finding, Presence, Registry, RegistrySettings};
@@ -146,6 +147,21 @@ pub async fn serve(
         looks::run(looking, health, looked, stopped).await;
         Ok(())
     });
+    if let Some(github) = context.github.clone() {
+        let teller = Teller::new(
+            daemon.store.clone(),
+            daemon.queue.clone(),
+            github,
+            config.clone(),
+            daemon.health.clone(),
+            clock.clone(),
+        );
+        let (told, stopped) = (pulse("tell"), stop.clone());
+        tasks.spawn(async move {
+            teller.run(told, stopped).await;
+            Ok(())
+        });
+    }
     let (scheduled, stopped) = (context, stop.clone());
     tasks.spawn(async move { Ok(schedule::run(scheduled, stopped).await?) });
     let (serving, stopped) = (state, stop.clone());

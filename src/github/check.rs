@@ -183,7 +183,7 @@ impl GitHub {
     ) -> Result<Vec<CheckSeen>, GitHubError> {
         let name: String = form_urlencoded::byte_serialize(name.as_bytes()).collect();
         let route = format!("/repos/{repo}/commits/{sha}/check-runs?check_name={name}&filter=all&per_page={PAGE}");
-        let pages: Vec<WireChecks> = self.page_bodies(&route).await?;
+        let pages: Vec<WireChecks> = self.page_bodies(&route, |page: &WireChecks| page.check_runs.len()).await?;
         Ok(pages.into_iter().flat_map(|page| page.check_runs).collect())
     }
 

@@ -1,8 +1,12 @@
 //! The webhook deliveries of an App, as GitHub keeps them: what was missed is found there and asked for again.
 
 use chrono::{DateTime, Utc};
+use http::Method;
 use serde::Deserialize;
 
+use super::exchange::Ask;
+use super::pull::PAGE;
+use super::speaker::Speaker;
 use super::{GitHub, GitHubError};
 
 /// One attempt to deliver an event.
@@ -43,8 +47,11 @@ impl GitHub {
     /// # Errors
     /// [`GitHubError::NotAnApp`] without an App, any other answer as it comes.
     pub async fn hook_deliveries(&self, since: DateTime<Utc>) -> Result<Vec<HookDelivery>, GitHubError> {
-        self.as_app_until("/app/hook/deliveries?per_page=100", |delivery: &HookDelivery| delivery.delivered_at < since)
-            .await
+        let route = format!("/app/hook/deliveries?per_page={PAGE}");
+        self.must_be_app(&route)?;
+        let ends = |page: &Vec<HookDelivery>| page.last().is_some_and(|delivery| delivery.delivered_at < since);
+        let pages: Vec<Vec<HookDelivery>> = self.wire.pages(Speaker::App, &route, PAGE, Vec::len, ends).await?;
+        Ok(pages.into_iter().flatten().filter(|delivery| delivery.delivered_at >= since).collect())
     }
 
     /// Asks GitHub to deliver again; the event keeps its GUID.
@@ -52,6 +59,8 @@ impl GitHub {
     /// # Errors
     /// [`GitHubError::NotAnApp`] without an App, [`GitHubError::Invalid`] for what is too old.
     pub async fn redeliver(&self, id: u64) -> Result<(), GitHubError> {
-        self.write_as_app(&format!("/app/hook/deliveries/{id}/attempts")).await
+        let route = format!("/app/hook/deliveries/{id}/attempts");
+        self.must_be_app(&route)?;
+        self.wire.exchange(Speaker::App, Ask { method: &Method::POST, route: &route, body: None }).await.map(drop)
     }
 }

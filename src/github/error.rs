@@ -328,6 +328,11 @@ pub(super) struct Refused<'a> {
     pub silent_for: Option<Duration>,
 }
 
+/// The innermost cause: what a person can act on.
+pub(super) fn lowest(error: &(dyn std::error::Error + 'static)) -> String {
+    std::iter::successors(Some(error), |cause| cause.source()).last().map(ToString::to_string).unwrap_or_default()
+}
+
 /// GitHub's own words in an answer, else the status in words.
 pub(super) fn words_of(status: StatusCode, body: &[u8]) -> String {
     let said = serde_json::from_slice::<Refusal>(body).unwrap_or_default().message;

@@ -1,27 +1,34 @@
-//! The GitHub client: reads facts about commits and the token, and classifies what GitHub answers, so that an outage
-//! or a rate limit is never taken for "not there".
+//! The GitHub client: every question goes through one gate that keeps to GitHub's limits, and every answer is classified,
+//! so that an outage or a rate limit is never taken for "not there", nor a lost answer for "not done".
 
 mod account;
+mod cache;
 mod check;
 mod comment;
 mod delivery;
 mod error;
 mod event;
+mod exchange;
+mod gate;
 mod history;
+mod installation;
+mod limits;
+mod link;
 mod pull;
 mod repository;
 mod signature;
+mod speaker;
+mod transport;
 
-use std::time::Duration;
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use http::{Method, Request, Response};
-use http_body_util::BodyExt;
-use octocrab::Octocrab;
-use octocrab::service::middleware::retry::RetryConfig;
+use http::Method;
 use secrecy::SecretString;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
+use url::Url;
 
 pub use account::{Account, AccountKind, Acting, Permission};
 pub use check::{
@@ -33,23 +40,25 @@ pub use delivery::HookDelivery;
 pub use error::{GitHubError, InvalidField};
 pub use event::LabelEvent;
 pub use history::{End, History, PullRequestFacts};
+pub use installation::{AppFacts, Installation};
 pub use pull::{Pull, PullSide, PullState, RepositoryRef};
 pub use repository::{Repository, Tag};
 pub use signature::is_signed;
 
+use crate::clock::Clock;
 use crate::config::GithubConfig;
-use crate::meters::{self, Call, Service};
 use crate::model::{CommitSha, RepoName};
-use error::{Asked, Refused};
+use exchange::{Ask, Wire};
+use gate::Gate;
+use limits::Pace;
+use pull::PAGE;
+use speaker::Credentials;
+use transport::Transport;
 
-/// How long one request may take, connection and answer together.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// A connection to GitHub or a GitHub Enterprise server.
+/// A connection to GitHub or a GitHub Enterprise server. Clones share it: its gate, its tokens and what it knows.
 #[derive(Clone)]
 pub struct GitHub {
-    client: Octocrab,
-    acting: Acting,
+    wire: Arc<Wire>,
 }
 
 /// What is known of a commit.
@@ -111,43 +120,52 @@ impl GitHub {
     /// # Errors
     /// When the token, key, certificates or proxy cannot be used; each is named.
     pub fn configured(config: &GithubConfig) -> Result<Self, GitHubError> {
-        let token = config.token().map(|source| source.read()).transpose()?;
-        Self::connect(config.api_url.as_str(), token)
+        Self::timed(config, Clock::system())
+    }
+
+    /// A client as configured that keeps to limits by this clock.
+    ///
+    /// # Errors
+    /// As [`GitHub::configured`].
+    pub fn timed(config: &GithubConfig, clock: Clock) -> Result<Self, GitHubError> {
+        let transport = Transport::new(config)?;
+        let credentials = match (&config.app, config.token()) {
+            (Some(app), _) => Credentials::app(transport, app)?,
+            (None, Some(token)) => Credentials::token(transport, token.read()?),
+            (None, None) => Credentials::anonymous(transport),
+        };
+        Ok(Self::with(config, credentials, clock))
     }
 
     /// A client for the API at `api_url` (`https://api.github.com`, or `https://HOST/api/v3` of an Enterprise server),
-    /// anonymous without a token.
+    /// anonymous without a token, everything else as by default.
     ///
     /// # Errors
     /// [`GitHubError::Client`] when no client can be made for the address.
     pub fn connect(api_url: &str, token: Option<SecretString>) -> Result<Self, GitHubError> {
-        let client =
-            |source: octocrab::Error| GitHubError::Client { api_url: api_url.to_owned(), reason: source.to_string() };
-        // The client's own retry repeats writes at once after any failure: benchd retries where it knows it is safe.
-        let mut builder = Octocrab::builder()
-            .base_uri(api_url)
-            .map_err(client)?
-            .add_retry_config(RetryConfig::None)
-            .set_connect_timeout(Some(REQUEST_TIMEOUT))
-            .set_read_timeout(Some(REQUEST_TIMEOUT));
-        let acting = if token.is_some() { Acting::Token } else { Acting::Anonymous };
-        if let Some(token) = token {
-            builder = builder.personal_token(token);
-        }
-        Ok(Self { client: builder.build().map_err(client)?, acting })
+        let refused = |error: url::ParseError| GitHubError::Client {
+            api_url: api_url.to_owned(),
+            reason: format!("{error} (is `github.api_url` an address?)"),
+        };
+        let config = GithubConfig { api_url: Url::parse(api_url).map_err(refused)?, ..GithubConfig::default() };
+        let transport = Transport::new(&config)?;
+        let credentials = match token {
+            Some(token) => Credentials::token(transport, token),
+            None => Credentials::anonymous(transport),
+        };
+        Ok(Self::with(&config, credentials, Clock::system()))
+    }
+
+    fn with(config: &GithubConfig, credentials: Credentials, clock: Clock) -> Self {
+        let gate = Gate::new(Pace::with_pause(config.write_interval), clock);
+        let base = config.api_url.clone();
+        let (cache, identity) = Default::default();
+        Self { wire: Arc::new(Wire { credentials, base, gate, cache, identity }) }
     }
 
     /// As whom it asks.
     pub fn acts_as(&self) -> Acting {
-        self.acting
-    }
-
-    /// Our own account: the App's, or the token's owner.
-    ///
-    /// # Errors
-    /// [`GitHubError::Unauthorised`] for an anonymous client, any other answer as it comes.
-    pub async fn identity(&self) -> Result<Account, GitHubError> {
-        self.required("/user").await
+        self.wire.credentials.acting()
     }
 
     /// The commit that `reference` (a commit id, branch or tag) names; `None` when the repository has none of that name.
@@ -165,8 +183,9 @@ impl GitHub {
     /// # Errors
     /// [`GitHubError::Unauthorised`] for a token that GitHub does not accept, others as they come.
     pub async fn token_scopes(&self) -> Result<TokenScopes, GitHubError> {
-        let (parts, _) = self.send(Method::GET, "/rate_limit", None).await?;
-        let scopes = parts.headers.get("x-oauth-scopes").and_then(|value| value.to_str().ok());
+        let route = "/rate_limit";
+        let answer = self.wire.exchange(self.wire.speaker(route).await?, Ask::read(route)).await?;
+        let scopes = answer.headers.get("x-oauth-scopes").and_then(|value| value.to_str().ok());
         Ok(scopes.map_or(TokenScopes::FineGrained, |list| {
             TokenScopes::Classic(list.split(',').map(str::trim).filter(|s| !s.is_empty()).map(str::to_owned).collect())
         }))
@@ -182,87 +201,31 @@ impl GitHub {
         }
     }
 
+    /// Reads `route`, which has to be there.
     async fn required<T: DeserializeOwned>(&self, route: &str) -> Result<T, GitHubError> {
-        let (_, body) = self.send(Method::GET, route, None).await?;
-        serde_json::from_slice(&body).map_err(|source| GitHubError::Malformed { route: route.to_owned(), source })
+        self.wire.exchange(self.wire.speaker(route).await?, Ask::read(route)).await?.json(route)
     }
 
     /// Every item of a list.
     async fn pages<T: DeserializeOwned>(&self, route: &str) -> Result<Vec<T>, GitHubError> {
-        let pages: Vec<Vec<T>> = self.page_bodies(route).await?;
+        let pages: Vec<Vec<T>> = self.page_bodies(route, Vec::len).await?;
         Ok(pages.into_iter().flatten().collect())
     }
 
-    /// Every page of a list.
-    async fn page_bodies<T: DeserializeOwned>(&self, route: &str) -> Result<Vec<T>, GitHubError> {
-        Ok(vec![self.required(route).await?])
-    }
-
-    async fn write<T: DeserializeOwned>(
-        &self,
-        method: Method,
-        route: &str,
-        body: &serde_json::Value,
-    ) -> Result<T, GitHubError> {
-        let (_, body) = self.send(method, route, Some(body)).await?;
-        serde_json::from_slice(&body).map_err(|source| GitHubError::Malformed { route: route.to_owned(), source })
-    }
-
-    async fn as_app_until<T: DeserializeOwned>(
+    /// Every page of a list; `length` counts the items of one.
+    async fn page_bodies<P: DeserializeOwned>(
         &self,
         route: &str,
-        _ends: impl Fn(&T) -> bool,
-    ) -> Result<Vec<T>, GitHubError> {
-        Err(GitHubError::NotAnApp { route: route.to_owned() })
+        length: impl Fn(&P) -> usize,
+    ) -> Result<Vec<P>, GitHubError> {
+        self.wire.pages(self.wire.speaker(route).await?, route, PAGE, length, |_| false).await
     }
 
-    async fn write_as_app(&self, route: &str) -> Result<(), GitHubError> {
-        Err(GitHubError::NotAnApp { route: route.to_owned() })
+    /// Changes something.
+    async fn write<T: DeserializeOwned>(&self, method: Method, route: &str, body: &Value) -> Result<T, GitHubError> {
+        let ask = Ask { method: &method, route, body: Some(body) };
+        self.wire.exchange(self.wire.speaker(route).await?, ask).await?.json(route)
     }
-
-    async fn send(
-        &self,
-        method: Method,
-        route: &str,
-        body: Option<&serde_json::Value>,
-    ) -> Result<(http::response::Parts, Vec<u8>), GitHubError> {
-        let asked = if method == Method::GET { Asked::Read } else { Asked::Write };
-        let transport =
-            |source: octocrab::Error| GitHubError::Unreachable { route: route.to_owned(), reason: lowest(&source) };
-        let request = Request::builder()
-            .method(method)
-            .uri(route)
-            .body(body.map_or_else(octocrab::OctoBody::empty, |body| body.to_string().into()))
-            .map_err(|source| GitHubError::Request { route: route.to_owned(), source })?;
-        let answer = tokio::time::timeout(REQUEST_TIMEOUT, async {
-            let response: Response<_> = self.client.execute(request).await.map_err(transport)?;
-            let (parts, body) = response.into_parts();
-            let body = body.collect().await.map_err(transport)?.to_bytes().to_vec();
-            Ok::<_, GitHubError>((parts, body))
-        });
-        let answered = answer.await;
-        let outcome = match &answered {
-            Ok(Ok((parts, _))) => Call::of_status(parts.status.as_u16()),
-            Ok(Err(_)) | Err(_) => Call::Failed,
-        };
-        meters::api_call(Service::Github, outcome);
-        let (parts, body) = answered
-            .map_err(|_elapsed| GitHubError::TimedOut { route: route.to_owned(), after: REQUEST_TIMEOUT })??;
-        if parts.status.is_success() {
-            return Ok((parts, body));
-        }
-        let refused = Refused { status: parts.status, body: &body, needs: None, silent_for: None };
-        Err(GitHubError::from_answer(route, asked, &refused))
-    }
-}
-
-/// The innermost cause: what a person can act on.
-fn lowest(error: &dyn std::error::Error) -> String {
-    let mut cause = error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
-    }
-    cause.to_string()
 }
 
 /// Percent-encodes what a URL path segment may not hold, slashes included: branch names are other people's text.

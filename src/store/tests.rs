@@ -78,7 +78,7 @@ const ROWS_5: &str = "
 
 /// One row for each table that migration 6 adds.
 const ROWS_6: &str = "
-    insert into reports values ('o/r', 'comment', '#7', 99, 'hash', 1700000000000, null, 0, 0, null);
+    insert into reports values ('o/r', 'comment', '#7', 99, 'state', 'text', 1700000000000, null, 0, 0, null);
     insert into answers values (1, 'key', 'o/r', 7, '{\"kind\":\"reaction\",\"comment\":5,\"content\":\"eyes\"}', 'owed', 1,
         1700000000000, 1700000000000, null, 'refused');
 ";

@@ -7,7 +7,9 @@ create table reports (
     subject         text not null,
     -- GitHub's number of it; null while it is not known, so that it is looked for before anything is created.
     remote_id       integer,
-    told_hash       text,
+    -- What it says now: a hash of what people must learn at once, and one of the whole text.
+    told_state      text,
+    told_text       text,
     told_at         integer,
     -- Since when a creation is under way whose answer has not come.
     creating_since  integer,
@@ -15,7 +17,8 @@ create table reports (
     next_at         integer not null default 0,
     last_error      text,
     primary key (repository, kind, subject),
-    check ((told_hash is null) = (told_at is null))
+    check ((told_text is null) = (told_at is null)),
+    check ((told_text is null) = (told_state is null))
 ) strict, without rowid;
 
 create table answers (
@@ -34,3 +37,8 @@ create table answers (
 ) strict;
 
 create index answers_owed on answers (repository, number, id) where state = 'owed';
+
+-- The runs of a pull request, and what was run again.
+create index runs_by_pull on runs (repository, json_extract(trigger, '$.number'))
+    where json_extract(trigger, '$.number') is not null;
+create index runs_again on runs (json_extract(trigger, '$.of')) where json_extract(trigger, '$.of') is not null;
