@@ -7,6 +7,7 @@ mod check;
 mod comment;
 mod delivery;
 mod error;
+mod event;
 mod exchange;
 mod gate;
 mod history;
@@ -37,6 +38,7 @@ pub use check::{
 pub use comment::{Comment, LONGEST_COMMENT};
 pub use delivery::HookDelivery;
 pub use error::{GitHubError, InvalidField};
+pub use event::LabelEvent;
 pub use history::{End, History, PullRequestFacts};
 pub use installation::{AppFacts, Installation};
 pub use pull::{Pull, PullSide, PullState, RepositoryRef};

@@ -17,7 +17,7 @@ pub fn is_signed(secrets: &[SecretString], header: &str, body: &[u8]) -> bool {
 }
 
 fn from_hex(text: &str) -> Option<Vec<u8>> {
-    if text.len() != 64 || !text.is_ascii() {
+    if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return None;
     }
     (0..64).step_by(2).map(|at| u8::from_str_radix(text.get(at..at + 2)?, 16).ok()).collect()
@@ -36,7 +36,17 @@ mod tests {
         assert!(!is_signed(&secrets, signature, b"Hello, World?"));
         assert!(!is_signed(&secrets[..1], signature, b"Hello, World!"));
         assert!(!is_signed(&[], signature, b"Hello, World!"));
-        for bad in ["", "sha256=", "sha1=757107", &signature[..70], &signature.replace('7', "g"), "sha256=\u{e9}"] {
+        for bad in [
+            "",
+            "sha256=",
+            "sha1=757107",
+            &signature[..70],
+            &signature.replace('7', "g"),
+            "sha256=\u{e9}",
+            // A number may begin with a sign, a digest may not.
+            &signature.replace("=75", "=+5"),
+            &format!(" {signature}"),
+        ] {
             assert!(!is_signed(&secrets, bad, b"Hello, World!"), "{bad}");
         }
     }

@@ -246,6 +246,16 @@ impl Write {
         Ok(Outcome::of(done.rows_affected()))
     }
 
+    /// Takes back that a run was withdrawn, because somebody had it tried again, unless another one has its place.
+    pub async fn restore_pull_run(&mut self, run: RunId) -> Result<(), StoreError> {
+        sqlx::query("update or ignore pull_runs set withdrawn_at = null where run_id = ?1")
+            .bind(id_column(run))
+            .execute(&mut *self.0)
+            .await
+            .map_err(sql(format!("take back that run {run} was withdrawn")))?;
+        Ok(())
+    }
+
     /// Writes down an approval, once for each person and head.
     pub async fn record_approval(
         &mut self,

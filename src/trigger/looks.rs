@@ -8,6 +8,7 @@ use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use super::context::{Context, UnknownRepository};
+use super::manual::ManualError;
 use super::request::RequestError;
 use super::resolve::ResolveError;
 use super::source::HistoryError;
@@ -56,6 +57,9 @@ pub enum LookError {
     /// The configuration names no file of the suite where it should.
     #[error(transparent)]
     FileName(#[from] InvalidFileName),
+    /// The run cannot be made as configured.
+    #[error(transparent)]
+    Request(#[from] ManualError),
     /// No client of GitHub is there.
     #[error("GitHub cannot be asked: no client is configured")]
     NoClient,
@@ -109,11 +113,15 @@ impl LookError {
         match self {
             Self::GitHub(error) => Some(error),
             Self::History(HistoryError::GitHub { source, .. })
-            | Self::Resolve(ResolveError::History(HistoryError::GitHub { source, .. })) => Some(source),
+            | Self::Resolve(ResolveError::History(HistoryError::GitHub { source, .. }))
+            | Self::Request(ManualError::Resolve(ResolveError::History(HistoryError::GitHub { source, .. }))) => {
+                Some(source)
+            }
             Self::History(_)
             | Self::Resolve(_)
             | Self::Plan(_)
             | Self::FileName(_)
+            | Self::Request(_)
             | Self::NoClient
             | Self::Store(_) => None,
         }

@@ -121,10 +121,23 @@ impl CommitSource {
                     branches: branches.iter().map(|b| format!("`{b}`")).collect::<Vec<_>>().join(", "),
                     repo: repo.clone(),
                 })?;
-                self.placed(found, branch, Trust::Trusted).await
+                let trust = match branch.pull_request() {
+                    None => Trust::Trusted,
+                    // The head's owner pushed it, whoever that is.
+                    Some(number) => self.trust_of_pull(repo, number).await?,
+                };
+                self.placed(found, branch, trust).await
             }
             Named::PullRequest(number) => self.pull_request(repo, *number).await,
         }
+    }
+
+    /// How far the commits of a pull request are trusted; those of one that is not there, or that a clone alone knows,
+    /// are not.
+    async fn trust_of_pull(&self, repo: &RepoName, number: u64) -> Result<Trust, ResolveError> {
+        let Self::GitHub(github) = self else { return Ok(Trust::Untrusted) };
+        let pull = github.pull(repo, number).await.map_err(asking(repo))?;
+        Ok(if pull.is_some_and(|pull| !pull.is_from_fork()) { Trust::Trusted } else { Trust::Untrusted })
     }
 
     async fn pull_request(&self, repo: &RepoName, number: u64) -> Result<Resolved, ResolveError> {

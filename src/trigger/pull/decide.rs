@@ -134,6 +134,8 @@ pub enum Unwanted {
     Unapproved,
     /// All that it changes needs no measurement.
     Paths,
+    /// Nothing of the selection can be measured on this host.
+    Nothing(String),
     /// The head is another one.
     HeadMoved,
 }
@@ -251,7 +253,12 @@ fn withdraw(facts: &Facts, known: &Known, policy: &PullRequestTrigger, unwanted:
         match unwanted {
             Unwanted::NoLabel if known.said.is_some() => moves.push(Move::Unsay),
             Unwanted::Disabled | Unwanted::Closed | Unwanted::Merged | Unwanted::NoLabel | Unwanted::HeadMoved => {}
-            Unwanted::Labels(_) | Unwanted::Draft | Unwanted::Fork | Unwanted::Unapproved | Unwanted::Paths => {
+            Unwanted::Labels(_)
+            | Unwanted::Draft
+            | Unwanted::Fork
+            | Unwanted::Unapproved
+            | Unwanted::Paths
+            | Unwanted::Nothing(_) => {
                 if known.said.as_deref() != Some(&unwanted.title()) {
                     moves.push(Move::Say(unwanted));
                 }

@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::decide::Unwanted;
 use crate::config::PullRequestTrigger;
+use crate::store::QuietCheck;
 
 impl Unwanted {
     /// One line for the check: what is waited for.
@@ -16,7 +17,7 @@ impl Unwanted {
             Self::Draft => "waiting until it is ready for review".to_owned(),
             Self::Unapproved => "waiting for the approval of this commit".to_owned(),
             Self::Fork => "pull requests from forks are not measured".to_owned(),
-            Self::Paths => "nothing to measure".to_owned(),
+            Self::Paths | Self::Nothing(_) => "nothing to measure".to_owned(),
             Self::NoLabel => "not asked for".to_owned(),
             Self::Disabled | Self::Closed | Self::Merged | Self::HeadMoved => self.to_string(),
         }
@@ -39,7 +40,23 @@ impl Unwanted {
             Self::Paths => {
                 format!("All changed files match {}, which need no measurement.", list(&policy.ignore_paths))
             }
+            Self::Nothing(why) => format!("Nothing is measured: {why}."),
             Self::Disabled | Self::Closed | Self::Merged | Self::HeadMoved => String::new(),
+        }
+    }
+
+    /// What the check says of the commit.
+    pub fn quiet(&self) -> QuietCheck {
+        match self {
+            Self::Labels(_) | Self::Draft | Self::Unapproved => QuietCheck::Waiting,
+            Self::NoLabel
+            | Self::Fork
+            | Self::Paths
+            | Self::Nothing(_)
+            | Self::Disabled
+            | Self::Closed
+            | Self::Merged
+            | Self::HeadMoved => QuietCheck::Skipped,
         }
     }
 }
@@ -60,6 +77,7 @@ impl fmt::Display for Unwanted {
             Self::Fork => f.write_str("pull requests from forks are not measured"),
             Self::Unapproved => f.write_str("nobody with write permission has approved this commit"),
             Self::Paths => f.write_str("what it changes needs no measurement"),
+            Self::Nothing(why) => f.write_str(why),
             Self::HeadMoved => f.write_str("the pull request has a newer head"),
         }
     }
