@@ -144,7 +144,7 @@ pub struct RunFilter {
 }
 
 impl RunRow {
-    fn read(row: &SqliteRow) -> Result<Self, StoreError> {
+    pub(super) fn read(row: &SqliteRow) -> Result<Self, StoreError> {
         let columns = Columns { table: "runs", row };
         let state = match columns.noun::<RunPhase>("state")? {
             RunPhase::Requested => RunState::Requested,
