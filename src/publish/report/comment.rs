@@ -140,7 +140,7 @@ impl Page<'_> {
         if let Some(table) = self.table(target) {
             lines.push(table);
         }
-        lines.push(counts(target));
+        lines.extend(counts(target));
         lines.join("\n\n")
     }
 
@@ -389,7 +389,7 @@ impl Page<'_> {
     }
 
     fn log(&self, job: &JobReport) -> String {
-        let Some(public) = &self.report.links.public else { return String::new() };
+        let Some(public) = self.report.links.public.as_ref().filter(|_| job.tries > 0) else { return String::new() };
         format!(" ([log](<{}/api/v1/jobs/{}/log>))", public.as_str().trim_end_matches('/'), job.id)
     }
 }
@@ -422,7 +422,7 @@ fn where_measured(target: &TargetReport) -> String {
         });
     } else {
         let names: Vec<&str> = target.runners.iter().map(crate::model::RunnerName::as_str).collect();
-        parts.push(format!("Measured on {}", code(&names.join(", "), NAME)));
+        parts.push(format!("Ran on {}", code(&names.join(", "), NAME)));
     }
     if !target.digests.is_empty() {
         parts.push(format!("image {}", code(&target.digests.join(", "), REASON)));
@@ -464,7 +464,7 @@ fn row(series: &SeriesReport) -> String {
 }
 
 /// How many series and points came to what.
-fn counts(target: &TargetReport) -> String {
+fn counts(target: &TargetReport) -> Option<String> {
     let tally = target.tally();
     let mut points = super::PointCounts::default();
     for job in &target.jobs {
@@ -472,6 +472,9 @@ fn counts(target: &TargetReport) -> String {
         points.ok += job.points.ok;
         points.failed += job.points.failed;
         points.not_run += job.points.not_run;
+    }
+    if points.ended() == 0 && target.series.is_empty() {
+        return None;
     }
     let list = |counts: &[(usize, &str)]| {
         let told: Vec<String> =
@@ -486,7 +489,7 @@ fn counts(target: &TargetReport) -> String {
         (tally.alone, "without a baseline"),
     ]);
     let points = list(&[(points.ok, "measured"), (points.failed, "failed"), (points.not_run, "not run")]);
-    format!("Series: {series}. Points: {points}.")
+    Some(format!("Series: {series}. Points: {points}."))
 }
 
 /// Where a job is, in a table's cell.
@@ -519,6 +522,11 @@ fn point_word(state: PointState) -> &'static str {
 
 /// How the result came about, and what it does not say.
 fn method(run: &RunReport) -> String {
+    if run.tally().compared() == 0 {
+        return "How sure: there is nothing to compare with yet. Once a commit of the base branch is measured, later runs are \
+                held against it."
+            .to_owned();
+    }
     let passes = run.targets.iter().flat_map(|target| &target.series).map(|series| series.passes).max().unwrap_or(1);
     format!(
         "How sure: each series was measured in {} and is held against an earlier run of the baseline; changes below {} % \
@@ -534,6 +542,9 @@ fn next_step(run: &RunReport) -> String {
     match run.overall() {
         Overall::WaitingForImage { .. } | Overall::Queued(_) | Overall::TryingAgain(_) | Overall::Running { .. } => {
             "Next: nothing to do, this comment follows the run. `/benchd cancel` stops it.".to_owned()
+        }
+        Overall::Failed(_) if run.jobs().all(|job| super::words::skip_reason(job).is_some()) => {
+            "Next: nothing to do here; another machine may measure it.".to_owned()
         }
         Overall::Failed(kind) => format!("Next: {} Then `/benchd retry`.", kind.advice()),
         Overall::Cancelled => "Next: `/benchd rerun` measures this commit after all.".to_owned(),

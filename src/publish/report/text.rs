@@ -154,7 +154,8 @@ mod tests {
         #[test]
         fn a_span_is_one_line_that_ends_where_it_should(text in "\\PC{0,60}|[`|@#\\\\<>\n\r\u{202e}\u{200b}a]{0,60}") {
             let span = code(&text, 40);
-            prop_assert!(!span.contains(['|', '\n', '\r', '\u{202e}', '\u{200b}']));
+            let broken = span.contains(['|', '\n', '\r', '\u{202e}', '\u{200b}']);
+            prop_assert!(!broken);
             if span != "(empty)" {
                 let fence = span.chars().take_while(|c| *c == '`').count();
                 prop_assert!(fence >= 1);

@@ -192,7 +192,7 @@ fn result(run: &RunReport, on: &str, style: Style) -> String {
         }
         (0, 0) => (
             format!("No change of {} % or more", plain_percent(run.threshold_percent)),
-            format!("{} series were compared", tally.compared()),
+            format!("{} series compared", tally.compared()),
         ),
         (0, better) => (format!("Better in {better} {of}"), format!("{by}, none is worse")),
         (worse, 0) => (format!("Worse in {worse} {of}"), format!("{by}, none is better")),
