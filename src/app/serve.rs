@@ -140,7 +140,7 @@ pub async fn serve(
     tasks.spawn(looping(sweep_one, daemon.clone(), pulse("sweep"), SWEEP_EVERY, stop.clone()));
     tasks.spawn(looping(look_one, daemon.clone(), pulse("images"), LOOK_EVERY, stop.clone()));
     tasks.spawn(looping(deliver_one, daemon.clone(), pulse("deliver"), LOOK_EVERY, stop.clone()));
-    tasks.spawn(work::run(daemon.clone(), pulse("work"), stop.clone()));
+    tasks.spawn(work::run(daemon.clone(), context.clone(), pulse("work"), stop.clone()));
     let (looking, health, stopped) = (context.clone(), daemon.health.clone(), stop.clone());
     let looked = pulse("github");
     tasks.spawn(async move {

@@ -12,6 +12,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::sync::OnceCell;
+use tokio::time::Instant;
 use url::Url;
 
 use super::cache::{Cache, Known};
@@ -118,7 +119,8 @@ impl Wire {
     /// The answer to a question; any status that is not a success is an error.
     pub async fn exchange(&self, speaker: Speaker, ask: Ask<'_>) -> Result<Answer, GitHubError> {
         let (route, asked) = (ask.route, ask.asked());
-        for is_last in [false, true] {
+        let began = Instant::now();
+        loop {
             let voice = self.voice(speaker, route).await?;
             let client = match &voice {
                 Voice::Lasting(client) | Voice::Minted(Minted { client, .. }) => client,
@@ -134,7 +136,8 @@ impl Wire {
                     return Ok(Answer { headers: reply.headers, body: known.body, next });
                 }
                 (status, _, _) if status.is_success() => return Ok(self.answer(speaker, ask, reply)),
-                (StatusCode::UNAUTHORIZED, _, Voice::Minted(used)) if !is_last => {
+                // A token that was made just now and is refused all the same did not end early.
+                (StatusCode::UNAUTHORIZED, _, Voice::Minted(used)) if !used.is_newer_than(began) => {
                     self.drop_token(speaker, used).await;
                     if asked == Asked::Write {
                         let reason = "the token of the installation has ended early".to_owned();
@@ -144,8 +147,6 @@ impl Wire {
                 _ => return Err(reply.refusal(route, asked)),
             }
         }
-        // Both rounds return but the first, and only into the second.
-        Err(GitHubError::Unauthorised { route: route.to_owned(), message: "no token is accepted".to_owned() })
     }
 
     /// Every page of a list, until one is the last or `enough`. `length` counts the items of a page.
@@ -334,14 +335,15 @@ impl Wire {
         }
         let path = format!("/app/installations/{installation}/access_tokens");
         let made = self.as_app::<WireToken>(app, Ask { method: &Method::POST, route: &path, body: None }).await;
-        let WireToken { token } = made.map_err(|error| match error {
-            GitHubError::Gone { .. } => {
-                app.move_out(installation);
-                not_installed(error, repository_of(route).unwrap_or("any account"))
+        let WireToken { token } = made.map_err(|error| {
+            if let GitHubError::Unanswered { route, reason } = error {
+                // A token that was made and lost harms nobody, and what was to be done with it was not begun.
+                return GitHubError::Unreachable { route, reason };
             }
-            // A token that was made and lost harms nobody: the next one is asked for as if there had been none.
-            GitHubError::Unanswered { route, reason } => GitHubError::Unreachable { route, reason },
-            error => error,
+            if error.is_gone() {
+                app.move_out(installation);
+            }
+            not_installed(error, repository_of(route).unwrap_or("any account"))
         })?;
         redact::learn_passing(&token);
         let new = Minted::new(&app.itself, token.into())

@@ -39,7 +39,7 @@ pub use comment::{Comment, LONGEST_COMMENT};
 pub use delivery::HookDelivery;
 pub use error::{GitHubError, InvalidField};
 pub use event::LabelEvent;
-pub use history::{End, History, PullRequestFacts};
+pub use history::{End, History};
 pub use installation::{AppFacts, Installation};
 pub use pull::{Pull, PullSide, PullState, RepositoryRef};
 pub use repository::{Repository, Tag};
@@ -131,7 +131,7 @@ impl GitHub {
         let transport = Transport::new(config)?;
         let credentials = match (&config.app, config.token()) {
             (Some(app), _) => Credentials::app(transport, app)?,
-            (None, Some(token)) => Credentials::token(transport, token.read()?),
+            (None, Some(token)) => Credentials::token(transport, token.read()?)?,
             (None, None) => Credentials::anonymous(transport),
         };
         Ok(Self::with(config, credentials, clock))
@@ -150,7 +150,7 @@ impl GitHub {
         let config = GithubConfig { api_url: Url::parse(api_url).map_err(refused)?, ..GithubConfig::default() };
         let transport = Transport::new(&config)?;
         let credentials = match token {
-            Some(token) => Credentials::token(transport, token),
+            Some(token) => Credentials::token(transport, token)?,
             None => Credentials::anonymous(transport),
         };
         Ok(Self::with(&config, credentials, Clock::system()))

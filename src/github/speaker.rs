@@ -70,6 +70,11 @@ impl Minted {
         self.made_at.elapsed() < TOKEN_AGE
     }
 
+    /// Whether the token was made after that instant.
+    pub fn is_newer_than(&self, instant: Instant) -> bool {
+        self.made_at > instant
+    }
+
     /// Whether both hold the same token.
     pub fn is(&self, other: &Self) -> bool {
         self.made_at == other.made_at
@@ -81,8 +86,13 @@ impl Credentials {
         Self::Anonymous(octocrab(transport, AuthState::None))
     }
 
-    pub fn token(transport: Transport, token: SecretString) -> Self {
-        Self::Token(octocrab(transport, AuthState::AccessToken { token }))
+    pub fn token(transport: Transport, token: SecretString) -> Result<Self, GitHubError> {
+        // The token may not be quoted; a line break or an umlaut in it is an accident of copying.
+        if !token.expose_secret().bytes().all(|byte| byte.is_ascii_graphic()) {
+            let reason = "the token holds characters that no token has".to_owned();
+            return Err(GitHubError::Client { api_url: transport.address(), reason });
+        }
+        Ok(Self::Token(octocrab(transport, AuthState::AccessToken { token })))
     }
 
     pub fn app(transport: Transport, config: &GithubApp) -> Result<Self, GitHubError> {

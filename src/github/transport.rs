@@ -22,6 +22,9 @@ use crate::config::{GithubConfig, environment};
 /// For the connection alone, proxy and TLS included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// A connection that was idle for longer is not used again.
+const IDLE_CONNECTION: Duration = Duration::from_secs(20);
+
 /// How benchd names itself; GitHub refuses who has no name.
 const NAME: &str = concat!("benchd/", env!("CARGO_PKG_VERSION"));
 
@@ -76,6 +79,11 @@ impl Transport {
         }
         Ok(Self { client: builder.build().map_err(refused)?, base: config.api_url.clone() })
     }
+
+    /// The API's address.
+    pub fn address(&self) -> String {
+        self.base.to_string()
+    }
 }
 
 fn client(scheme: &str) -> ClientBuilder {
@@ -88,6 +96,8 @@ fn client(scheme: &str) -> ClientBuilder {
         .user_agent(NAME)
         .default_headers(headers)
         .connect_timeout(CONNECT_TIMEOUT)
+        // A write over a connection that is being closed leaves doubt: old ones are not used again.
+        .pool_idle_timeout(IDLE_CONNECTION)
         // The variables are read by the configuration, and redirects followed where method and host are looked at.
         .no_proxy()
         .redirect(Policy::none())

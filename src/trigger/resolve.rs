@@ -145,11 +145,11 @@ impl CommitSource {
         let branch: BranchName = format!("pull/{number}/head").parse().map_err(|_invalid| self.absent(repo, what()))?;
         match self {
             Self::GitHub(github) => {
-                let pull = github.pull_request(repo, number).await.map_err(asking(repo))?;
+                let pull = github.pull(repo, number).await.map_err(asking(repo))?;
                 let pull = pull.ok_or_else(|| self.absent(repo, what()))?;
-                let own = pull.head_repo.is_some_and(|head| head.eq_ignore_ascii_case(repo.as_str()));
-                let found = self.commit(repo, &pull.head).await?.ok_or_else(|| self.absent(repo, what()))?;
-                self.placed(found, branch, if own { Trust::Trusted } else { Trust::Untrusted }).await
+                let trust = if pull.is_from_fork() { Trust::Untrusted } else { Trust::Trusted };
+                let found = self.commit(repo, &pull.head.sha).await?.ok_or_else(|| self.absent(repo, what()))?;
+                self.placed(found, branch, trust).await
             }
             // A clone does not tell whose branch the head is.
             Self::Checkout(_) => {

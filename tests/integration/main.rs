@@ -30,6 +30,7 @@ mod http;
 mod layering;
 mod object_store;
 mod packing;
+mod pulls;
 mod registry;
 mod results_command;
 mod sample_suite;

@@ -88,12 +88,13 @@ pub async fn look_at_pull(
     let github = context.github.as_ref().ok_or(LookError::NoClient)?;
     let Some(pull) = github.pull(&repository.name, number).await? else { return Ok(PullAnswer::Absent) };
     let before = context.store.pull(&repository.name, number).await?;
-    let Some(row) = seen(before, &repository.name, &pull, now) else {
+    let Some(mut row) = seen(before, &repository.name, &pull, now) else {
         let mut write = context.store.write("look at a pull request again").await?;
         look_again(&mut write, &repository.name, number, now + STALE_AGAIN_AFTER, now).await?;
         write.commit().await?;
         return Ok(PullAnswer::Stale);
     };
+    row.head_seen_at = heard_of(context, &row).await?.unwrap_or(now).min(row.head_seen_at);
     let facts = Facts {
         head: row.head.clone(),
         standing: row.standing,
@@ -167,6 +168,12 @@ pub(in crate::trigger) fn seen(
         said_count,
         updated_at: pull.updated_at,
     })
+}
+
+/// When a webhook named the head first.
+async fn heard_of(context: &Context, row: &PullRow) -> Result<Option<DateTime<Utc>>, StoreError> {
+    let deliveries = context.store.deliveries_of_pull(&row.repository, row.number).await?;
+    Ok(deliveries.into_iter().find(|delivery| delivery.sha.as_ref() == Some(&row.head)).map(|d| d.received_at))
 }
 
 /// What is known of a pull request now, for those who decide about it otherwise.

@@ -27,6 +27,15 @@ pub(super) fn route(world: &mut World, request: &Request, repo: u64, rest: &[&st
             match rest {
                 [] if get => Ok(Answer::ok(world.issue_json(repo, number))),
                 ["comments"] => comments(world, request, repo, number),
+                ["events"] if get => {
+                    let labelled = world.pull(repo, number).labelled.iter().collect();
+                    Ok(request.page(world, labelled, |(label, by, at)| {
+                        json!({
+                            "event": "labeled", "actor": world.user_json(by), "label": {"name": label, "color": "ededed"},
+                            "created_at": crate::clock::stamp(*at), "commit_id": null,
+                        })
+                    }))
+                }
                 ["labels", name @ ..] => labels(world, request, repo, number, &name.join("/")),
                 _ => Err(Answer::not_found()),
             }
