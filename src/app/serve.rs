@@ -27,7 +27,7 @@ use crate::queue::{Pace, Queue};
 use crate::registry::{Finding, Presence, Registry, RegistrySettings};
 use crate::store::artifacts::Artifacts;
 use crate::store::{JobRow, Store, StoreError};
-use crate::trigger::{Context, looks, schedule};
+use crate::trigger::{Context, looks, reconcile, schedule};
 
 /// Name of the file that a running daemon locks in its state directory.
 pub const LOCK_FILE: &str = "benchd.lock";
@@ -145,6 +145,12 @@ pub async fn serve(
     let looked = pulse("github");
     tasks.spawn(async move {
         looks::run(looking, health, looked, stopped).await;
+        Ok(())
+    });
+    let (asking, health, stopped) = (context.clone(), daemon.health.clone(), stop.clone());
+    let asked = pulse("reconcile");
+    tasks.spawn(async move {
+        reconcile::run(asking, health, asked, stopped).await;
         Ok(())
     });
     if let Some(github) = context.github.clone() {

@@ -109,6 +109,9 @@ impl Findings {
     }
 }
 
+/// How often GitHub may be asked what no webhook told of.
+const RECONCILE: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(24 * 60 * 60);
+
 /// A longer pause between writes to GitHub helps nobody and starves what waits.
 const LONGEST_WRITE_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -164,6 +167,9 @@ fn github(config: &Config, findings: &mut Findings) {
     }
     if github.write_interval > LONGEST_WRITE_INTERVAL {
         findings.add(at.key("write_interval"), "must be at most 10s");
+    }
+    if !RECONCILE.contains(&github.reconcile) {
+        findings.add(at.key("reconcile"), "must be 1s to 1d");
     }
     if let Some(app) = &github.app {
         let path = at.key("app").key("private_key_file");

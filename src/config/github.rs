@@ -31,6 +31,9 @@ pub struct GithubConfig {
     pub write_interval: Duration,
     /// Files with webhook secrets; several while one is replaced. Default: none, GitHub is polled.
     pub webhook_secret_files: Vec<PathBuf>,
+    /// How often GitHub is asked what no webhook told of. Default: `5m`.
+    #[serde(with = "humantime_serde")]
+    pub reconcile: Duration,
 }
 
 /// A GitHub App's identity.
@@ -90,6 +93,7 @@ impl Default for GithubConfig {
             proxy: None,
             write_interval: Duration::from_secs(1),
             webhook_secret_files: Vec::new(),
+            reconcile: Duration::from_secs(300),
         }
     }
 }

@@ -186,6 +186,9 @@ pub enum ForkPolicy {
 pub struct MergeTrigger {
     /// Whether each merge commit is measured. Default: true.
     pub enabled: bool,
+    /// How many runs of merges may wait on a branch; with one more, the newest takes the place of all that wait.
+    /// Default: 4.
+    pub backlog: u32,
 }
 
 /// Which tags are measured.
@@ -345,7 +348,7 @@ impl Default for CommandsConfig {
 
 impl Default for MergeTrigger {
     fn default() -> Self {
-        Self { enabled: true }
+        Self { enabled: true, backlog: 4 }
     }
 }
 

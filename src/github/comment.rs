@@ -63,6 +63,18 @@ impl GitHub {
         Ok(comments.into_iter().map(Comment::from).collect())
     }
 
+    /// The comments under any issue or pull request that were written or edited at `since` or later, the longest
+    /// unchanged first. A list that has not changed costs nothing.
+    ///
+    /// # Errors
+    /// Any other answer; also when the repository is not there.
+    pub async fn comments_since(&self, repo: &RepoName, since: DateTime<Utc>) -> Result<Vec<Comment>, GitHubError> {
+        let since = since.format("%Y-%m-%dT%H:%M:%SZ");
+        let route = format!("/repos/{repo}/issues/comments?since={since}&sort=updated&direction=asc&per_page={PAGE}");
+        let comments: Vec<WireComment> = self.pages(&route).await?;
+        Ok(comments.into_iter().map(Comment::from).collect())
+    }
+
     /// One comment; `None` when it is gone.
     ///
     /// # Errors

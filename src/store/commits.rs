@@ -1,8 +1,10 @@
 //! Commits and where they stand on their branches: order of results is commit order, never finish order.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Utc};
 
-use super::codec::Columns;
+use super::codec::{Columns, to_json};
 use super::error::sql;
 use super::{Store, StoreError, Write};
 use crate::model::{BranchName, CommitSha, RepoName};
@@ -78,5 +80,28 @@ impl Store {
             first_parent: columns.maybe_noun("first_parent")?,
             committed_at: columns.maybe_instant("committed_at")?,
         }))
+    }
+
+    /// Where those of `shas` stand on a branch whose place is known.
+    pub async fn positions(
+        &self,
+        repository: &RepoName,
+        branch: &BranchName,
+        shas: &[CommitSha],
+    ) -> Result<BTreeMap<CommitSha, u32>, StoreError> {
+        let statement = "select sha, position from branch_commits
+             where repository = ?1 and branch = ?2 and sha in (select value from json_each(?3))";
+        let rows = sqlx::query(statement)
+            .bind(repository.as_str())
+            .bind(branch.as_str())
+            .bind(to_json("branch_commits.sha", &shas)?)
+            .fetch_all(&self.readers)
+            .await
+            .map_err(sql(format!("read where commits stand on {branch}")))?;
+        let read = |row| {
+            let columns = Columns { table: "branch_commits", row };
+            Ok((columns.noun("sha")?, columns.number("position")?))
+        };
+        rows.iter().map(read).collect()
     }
 }

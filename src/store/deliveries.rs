@@ -138,4 +138,13 @@ impl Store {
             .map_err(sql(format!("read the deliveries about {reference}")))?;
         rows.iter().map(|row| Columns { table: "deliveries", row }.noun("sha")).collect()
     }
+
+    /// When the last delivery came.
+    pub async fn last_delivery_at(&self) -> Result<Option<DateTime<Utc>>, StoreError> {
+        let row = sqlx::query("select max(received_at) as last from deliveries")
+            .fetch_one(&self.readers)
+            .await
+            .map_err(sql("read when the last delivery came"))?;
+        Columns { table: "deliveries", row: &row }.maybe_instant("last")
+    }
 }

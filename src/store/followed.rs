@@ -19,6 +19,8 @@ pub struct FollowedRow {
     pub github_id: Option<u64>,
     /// Since when.
     pub since: DateTime<Utc>,
+    /// Up to which instant, by GitHub's time, comments were read without a webhook.
+    pub comments_seen_at: Option<DateTime<Utc>>,
 }
 
 impl Write {
@@ -47,6 +49,17 @@ impl Write {
             .execute(&mut *self.0)
             .await
             .map_err(sql(doing()))?;
+        Ok(())
+    }
+
+    /// Keeps up to which instant, by GitHub's time, comments were read.
+    pub async fn keep_comments_seen(&mut self, repository: &RepoName, at: DateTime<Utc>) -> Result<(), StoreError> {
+        sqlx::query("update followed set comments_seen_at = ?2 where repository = ?1")
+            .bind(repository.as_str())
+            .bind(at.timestamp_millis())
+            .execute(&mut *self.0)
+            .await
+            .map_err(sql(format!("keep up to where comments of {repository} were read")))?;
         Ok(())
     }
 
@@ -106,6 +119,7 @@ impl Store {
                 repository: columns.noun("repository")?,
                 github_id: columns.maybe_number("github_id")?,
                 since: columns.instant("since")?,
+                comments_seen_at: columns.maybe_instant("comments_seen_at")?,
             })
         };
         rows.iter().map(read).collect()

@@ -174,6 +174,18 @@ impl Write {
         Ok(())
     }
 
+    /// Whether something is marked to be looked at.
+    pub async fn is_marked(&mut self, repository: &RepoName, kind: LookKind, key: &str) -> Result<bool, StoreError> {
+        let found = sqlx::query("select 1 from looks where repository = ?1 and kind = ?2 and key = ?3")
+            .bind(repository.as_str())
+            .bind(kind.as_str())
+            .bind(key)
+            .fetch_optional(&mut *self.0)
+            .await
+            .map_err(sql(format!("look for the mark of {} {key}", kind.as_str())))?;
+        Ok(found.is_some())
+    }
+
     /// Ends a look that was done. One that was marked again meanwhile stays, and begins anew.
     pub async fn settle_look(&mut self, look: &Look, now: DateTime<Utc>) -> Result<Outcome, StoreError> {
         let doing = || format!("settle the look at {} {} of {}", look.kind.as_str(), look.key, look.repository);

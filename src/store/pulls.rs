@@ -306,6 +306,17 @@ impl Store {
         read_pull(&self.readers, repository, number).await
     }
 
+    /// The pull requests that were open at the last look, by number.
+    pub async fn open_pulls(&self, repository: &RepoName) -> Result<Vec<PullRow>, StoreError> {
+        let statement = "select * from pulls where repository = ?1 and standing in ('draft', 'ready') order by number";
+        let rows = sqlx::query(statement)
+            .bind(repository.as_str())
+            .fetch_all(&self.readers)
+            .await
+            .map_err(sql(format!("read the open pull requests of {repository}")))?;
+        rows.iter().map(PullRow::read).collect()
+    }
+
     /// The pull requests with this head, newest first.
     pub async fn pulls_with_head(&self, repository: &RepoName, sha: &CommitSha) -> Result<Vec<PullRow>, StoreError> {
         let rows = sqlx::query("select * from pulls where repository = ?1 and head_sha = ?2 order by number desc")

@@ -57,7 +57,7 @@ const ROWS_3: &str = "
 
 /// One row for each table that migration 4 adds.
 const ROWS_4: &str = "
-    insert into followed values ('o/r', 7, 1700000000000);
+    insert into followed values ('o/r', 7, 1700000000000, 1700000000000);
     insert into deliveries values ('guid', 'push', null, 'o/r', 7, null, '9816774803221e23e6f26178546c65c2466e2c90',
         'refs/heads/main', 'ann', '{}', 1700000000000);
     insert into looks values ('o/r', 'pull', '1', 'pull_request.labeled', '{}', 1, 1700000000000, 1700000000000, 0,

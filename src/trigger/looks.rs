@@ -132,6 +132,16 @@ impl LookError {
         Some(now + self.github()?.retry_after()?)
     }
 
+    /// Whether GitHub may answer later without anybody doing anything.
+    pub fn is_transient(&self) -> bool {
+        self.github().is_some_and(GitHubError::is_transient)
+    }
+
+    /// How long GitHub is to be left alone, where it says so.
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.github()?.retry_after()
+    }
+
     /// When it is worth trying again, after `attempts` failures before this one.
     pub fn next_at(&self, attempts: u32, now: DateTime<Utc>) -> DateTime<Utc> {
         let own = now + doubled(RETRY_AFTER, attempts, RETRY_AT_MOST);
@@ -142,7 +152,7 @@ impl LookError {
 impl Rest {
     /// The rest after a failure: only when GitHub as a whole seems not to answer.
     fn after(self, error: &LookError, now: DateTime<Utc>) -> Self {
-        if !error.github().is_some_and(GitHubError::is_transient) {
+        if !error.is_transient() {
             return Self::default();
         }
         let own = now + doubled(REST_AFTER, self.failures, REST_AT_MOST);

@@ -11,6 +11,7 @@ mod payload;
 pub mod pick;
 pub mod policy;
 pub mod pull;
+pub mod reconcile;
 pub mod release;
 pub mod request;
 pub mod resolve;

@@ -2,7 +2,9 @@
 create table followed (
     repository  text primary key,
     github_id   integer unique,
-    since       integer not null
+    since       integer not null,
+    -- Up to which instant, by GitHub's time, comments were read without a webhook.
+    comments_seen_at integer
 ) strict, without rowid;
 
 -- Webhook deliveries that marked something, each once; the few facts of them that GitHub's API does not tell later.
