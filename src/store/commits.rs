@@ -217,29 +217,6 @@ impl Store {
             committed_at: columns.maybe_instant("committed_at")?,
         }))
     }
-
-    /// Where those of `shas` stand on a branch whose place is known.
-    pub async fn positions(
-        &self,
-        repository: &RepoName,
-        branch: &BranchName,
-        shas: &[CommitSha],
-    ) -> Result<BTreeMap<CommitSha, u32>, StoreError> {
-        let statement = "select sha, position from branch_commits
-             where repository = ?1 and branch = ?2 and sha in (select value from json_each(?3))";
-        let rows = sqlx::query(statement)
-            .bind(repository.as_str())
-            .bind(branch.as_str())
-            .bind(to_json("branch_commits.sha", &shas)?)
-            .fetch_all(&self.readers)
-            .await
-            .map_err(sql(format!("read where commits stand on {branch}")))?;
-        let read = |row| {
-            let columns = Columns { table: "branch_commits", row };
-            Ok((columns.noun("sha")?, columns.number("position")?))
-        };
-        rows.iter().map(read).collect()
-    }
 }
 
 #[cfg(test)]
