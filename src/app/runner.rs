@@ -109,10 +109,9 @@ pub async fn connect_engine(config: &Config) -> Result<Engine, EngineError> {
 /// GitHub's API, as configured; without a token it answers a few questions an hour about public repositories.
 ///
 /// # Errors
-/// When the token cannot be read or the address is none.
+/// When the App's key or the token cannot be read, or certificates or proxy cannot be used.
 pub fn connect_github(config: &Config) -> Result<GitHub, OpenError> {
-    let token = config.github.token().map(|source| source.read()).transpose()?;
-    Ok(GitHub::connect(config.github.api_url.as_str(), token)?)
+    Ok(GitHub::configured(&config.github)?)
 }
 
 /// The name of this host.

@@ -21,13 +21,14 @@ use crate::health::{Health, Part, Pulse, Trouble, with_causes};
 use crate::http::{self, AppState};
 use crate::model::{JobState, RunnerName};
 use crate::publish::outbox::{Delivery, Outbox};
+use crate::publish::tell::Teller;
 use crate::queue::slots::Inventory;
 use crate::queue::spec::{ImageOrder, JobSpec};
 use crate::queue::{Pace, Queue};
 use crate::registry::{Finding, Presence, Registry, RegistrySettings};
 use crate::store::artifacts::Artifacts;
 use crate::store::{JobRow, Store, StoreError};
-use crate::trigger::{Context, schedule};
+use crate::trigger::{Context, looks, reconcile, schedule};
 
 /// Name of the file that a running daemon locks in its state directory.
 pub const LOCK_FILE: &str = "benchd.lock";
@@ -145,7 +146,34 @@ pub async fn serve(
     tasks.spawn(looping(sweep_one, daemon.clone(), pulse("sweep"), Rhythm::Every(SWEEP_EVERY), stop.clone()));
     tasks.spawn(looping(look_one, daemon.clone(), pulse("images"), Rhythm::OnChange, stop.clone()));
     tasks.spawn(looping(deliver_one, daemon.clone(), pulse("deliver"), Rhythm::OnChange, stop.clone()));
-    tasks.spawn(work::run(daemon.clone(), pulse("work"), stop.clone()));
+    tasks.spawn(work::run(daemon.clone(), context.clone(), pulse("work"), stop.clone()));
+    let (looking, health, stopped) = (context.clone(), daemon.health.clone(), stop.clone());
+    let looked = pulse("github");
+    tasks.spawn(async move {
+        looks::run(looking, health, looked, stopped).await;
+        Ok(())
+    });
+    let (asking, health, stopped) = (context.clone(), daemon.health.clone(), stop.clone());
+    let asked = pulse("reconcile");
+    tasks.spawn(async move {
+        reconcile::run(asking, health, asked, stopped).await;
+        Ok(())
+    });
+    if let Some(github) = context.github.clone() {
+        let teller = Teller::new(
+            daemon.store.clone(),
+            daemon.queue.clone(),
+            github,
+            config.clone(),
+            daemon.health.clone(),
+            clock.clone(),
+        );
+        let (told, stopped) = (pulse("tell"), stop.clone());
+        tasks.spawn(async move {
+            teller.run(told, stopped).await;
+            Ok(())
+        });
+    }
     let (scheduled, stopped) = (context, stop.clone());
     tasks.spawn(async move { Ok(schedule::run(scheduled, stopped).await?) });
     let (serving, stopped) = (state, stop.clone());

@@ -20,9 +20,11 @@ use crate::executor::life::remove_leftovers;
 use crate::executor::room::disk_room;
 use crate::executor::telemetry::{Usage, usage};
 use crate::health::{Part, Pulse, with_causes};
-use crate::model::{BusyDevice, DeviceId};
-use crate::queue::{ClaimOffer, ClaimedJob, Heartbeat};
+use crate::model::{BusyDevice, Conclusion, DeviceId, FailureKind};
+use crate::queue::{AttemptEnd, ClaimOffer, ClaimedJob, Heartbeat};
 use crate::store::{RunFilter, StoreError};
+use crate::trigger::Context;
+use crate::trigger::pull::{MayStart, may_start};
 
 /// How often a job is asked for when nothing that this process wrote wakes the task: for what other processes wrote, for
 /// waits that are over and devices that others gave back.
@@ -33,7 +35,12 @@ const GIVE_BACK_WITHIN: Duration = Duration::from_secs(40);
 const CONNECT_EVERY: Duration = Duration::from_secs(5);
 
 /// Executes jobs until `stop`.
-pub(super) async fn run(daemon: Arc<Daemon>, pulse: Pulse, stop: CancellationToken) -> Result<(), ServeError> {
+pub(super) async fn run(
+    daemon: Arc<Daemon>,
+    context: Context,
+    pulse: Pulse,
+    stop: CancellationToken,
+) -> Result<(), ServeError> {
     let Some(engine) = engine(&daemon, &pulse, &stop).await else { return Ok(()) };
     let worker = Arc::new(worker_on(&daemon, engine));
     let mut jobs = JoinSet::new();
@@ -55,7 +62,9 @@ pub(super) async fn run(daemon: Arc<Daemon>, pulse: Pulse, stop: CancellationTok
         pulse.beat();
         match claim_one(&daemon, &worker).await {
             Ok(Some(claimed)) => {
-                begin(&mut jobs, &worker, claimed);
+                if may_begin(&daemon, &context, &claimed).await {
+                    begin(&mut jobs, &worker, claimed);
+                }
                 continue;
             }
             Ok(None) => daemon.health.well(Part::Database),
@@ -174,6 +183,30 @@ fn begin(jobs: &mut JoinSet<()>, worker: &Arc<Worker>, claimed: ClaimedJob) {
 /// All of this host, with nobody else on it.
 fn offer(daemon: &Daemon) -> ClaimOffer {
     ClaimOffer { by: daemon.name.clone(), host: daemon.host.clone(), busy: Vec::new(), run: None }
+}
+
+/// Whether a claimed job may begin: a fork's commit that is approved one by one only while somebody who approved it
+/// still may. One that may not is ended; where GitHub does not say, the attempt is and comes again.
+async fn may_begin(daemon: &Daemon, context: &Context, claimed: &ClaimedJob) -> bool {
+    let (job, run) = (claimed.claim.job, claimed.job.run);
+    let error = match may_start(context, run, daemon.clock.now()).await {
+        Ok(MayStart::Yes) => return true,
+        Ok(MayStart::No { why }) => {
+            tracing::info!(job.id = %job, run.id = %run, "not started: {why}");
+            return false;
+        }
+        Err(error) => with_causes(&error),
+    };
+    tracing::warn!(job.id = %job, "failed to ask whether the commit is still approved: {error}");
+    let end = AttemptEnd {
+        conclusion: Conclusion::Failure(FailureKind::WorkspaceFailed),
+        message: Some(format!("GitHub does not say whether the commit is still approved: {error}")),
+        artifact_bytes: None,
+    };
+    if let Err(error) = daemon.queue.finish(&claimed.claim, &end).await {
+        tracing::warn!(job.id = %job, "failed to give a job back: {}", with_causes(&error));
+    }
+    false
 }
 
 async fn claim_one(daemon: &Daemon, worker: &Worker) -> Result<Option<ClaimedJob>, StoreError> {

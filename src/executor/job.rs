@@ -498,6 +498,7 @@ fn explanation(outcome: &PassOutcome, measured: Option<&Measured>, conclusion: &
     if let Results::TooLarge { cap_bytes } = outcome.results {
         said.push(format!("more than execution.limits.results_size ({cap_bytes} bytes)"));
     }
+    said.extend(outcome.notices.iter().map(ToString::to_string));
     if let Some(measured) = measured {
         let mut wrong = measured.points.iter().filter_map(|p| Some((&p.point.point, p.reason.as_deref()?)));
         if let Some((point, reason)) = wrong.next() {

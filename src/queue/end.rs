@@ -77,23 +77,28 @@ impl Queue {
     /// it by their next heartbeat. What was measured stays.
     pub async fn cancel(&self, run: RunId, why: &str) -> Result<Cancelled, StoreError> {
         let mut write = self.store.write("cancel a run").await?;
+        let cancelled = self.cancel_within(&mut write, run, why).await?;
+        write.commit().await?;
+        Ok(cancelled)
+    }
+
+    /// [`Queue::cancel`] as a part of a larger write, which its caller commits.
+    pub async fn cancel_within(&self, write: &mut Write, run: RunId, why: &str) -> Result<Cancelled, StoreError> {
         let Some(row) = write.run(run).await? else { return Ok(Cancelled::Unknown) };
         let now = self.clock.now();
-        let cancelled = match row.state {
+        Ok(match row.state {
             // Planned and queued in one write: there is nothing to end but the run.
             RunState::Requested => {
                 let _performed = write.move_run(run, RunPhase::Requested, RunState::Cancelled, now).await?;
                 Cancelled::Jobs { count: 0 }
             }
             RunState::Queued | RunState::Running | RunState::Measured => {
-                self.end_jobs(&mut write, run, &Conclusion::Cancelled, why, RunningJobs::Stop, now).await?
+                self.end_jobs(write, run, &Conclusion::Cancelled, why, RunningJobs::Stop, now).await?
             }
             RunState::Published | RunState::Failed(_) | RunState::Cancelled | RunState::Superseded => {
                 Cancelled::AlreadyEnded
             }
-        };
-        write.commit().await?;
-        Ok(cancelled)
+        })
     }
 
     /// Ends one job of a run; the others go on.
@@ -114,6 +119,19 @@ impl Queue {
     /// run is never retried.
     pub async fn supersede(&self, run: RunId, by: RunId, running: RunningJobs) -> Result<Cancelled, StoreError> {
         let mut write = self.store.write("supersede a run").await?;
+        let cancelled = self.supersede_within(&mut write, run, by, running).await?;
+        write.commit().await?;
+        Ok(cancelled)
+    }
+
+    /// [`Queue::supersede`] as a part of a larger write, which its caller commits.
+    pub async fn supersede_within(
+        &self,
+        write: &mut Write,
+        run: RunId,
+        by: RunId,
+        running: RunningJobs,
+    ) -> Result<Cancelled, StoreError> {
         let (Some(row), Some(_)) = (write.run(run).await?, write.run(by).await?) else {
             return Ok(Cancelled::Unknown);
         };
@@ -124,16 +142,21 @@ impl Queue {
         // Whoever came first stands beside it.
         let _either = write.supersede_run(run, by).await?;
         let why = format!("run {by} took its place");
-        let ended = self.end_jobs(&mut write, run, &Conclusion::Superseded, &why, running, now).await?;
-        write.commit().await?;
-        Ok(ended)
+        self.end_jobs(write, run, &Conclusion::Superseded, &why, running, now).await
     }
 
     /// Queues the jobs of a run again that ended without results, each with all its attempts. What measured something
     /// is not touched: to measure it once more is a rerun.
     pub async fn retry(&self, run: RunId) -> Result<Retried, StoreError> {
-        let now = self.clock.now();
         let mut write = self.store.write("retry a run").await?;
+        let retried = self.retry_within(&mut write, run).await?;
+        write.commit().await?;
+        Ok(retried)
+    }
+
+    /// [`Queue::retry`] as a part of a larger write, which its caller commits.
+    pub async fn retry_within(&self, write: &mut Write, run: RunId) -> Result<Retried, StoreError> {
+        let now = self.clock.now();
         let Some(row) = write.run(run).await? else { return Ok(Retried::Unknown) };
         if row.state == RunState::Superseded || row.superseded_by.is_some() {
             return Ok(Retried::Superseded { by: row.superseded_by });
@@ -163,7 +186,6 @@ impl Queue {
         if from.may_become(RunPhase::Queued) {
             let _performed = write.move_run(run, from, RunState::Queued, now).await?;
         }
-        write.commit().await?;
         tracing::info!(run.id = %run, "retried {} jobs", jobs.len());
         Ok(Retried::Jobs { jobs })
     }

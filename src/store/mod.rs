@@ -1,21 +1,28 @@
 //! All SQL: one file per table, migrations numbered and append-only, every change of a state guarded by the state it
 //! leaves. SQLite in WAL mode; reads go through a pool, writes through one connection that begins IMMEDIATE.
 
+mod answers;
 pub mod artifacts;
 mod attempts;
+mod baselines;
 mod codec;
 mod commits;
 mod controls;
 mod counts;
+mod deliveries;
 mod detail;
 mod error;
+mod followed;
 mod images;
 mod jobs;
+mod looks;
 mod measured;
 mod measurements;
 mod outbox;
 mod passes;
+mod pulls;
 mod queued;
+mod reports;
 mod requests;
 mod runners;
 mod runs;
@@ -35,18 +42,25 @@ use self::codec::{Columns, id_column};
 use self::error::sql;
 use crate::model::{InvalidId, next_id};
 
+pub use answers::{Answer, AnswerKind, AnswerRow, QuietCheck};
 pub use attempts::AttemptEnd;
+pub use baselines::{Baseline, Machines};
 pub use commits::{BranchCommit, Commit};
 pub use counts::{Counts, PassPlace};
+pub use deliveries::{Delivery, DeliveryFacts};
 pub use detail::{AttemptDetail, JobDetail, PassDetail, PointDetail, RunDetail};
 pub use error::StoreError;
+pub use followed::FollowedRow;
 pub use images::PulledImage;
 pub use jobs::{Claim, ClaimedJob, Heartbeat, JobRow, JobStart, NewJob};
+pub use looks::{Look, LookKind, Mark, UnknownLook};
 pub use measured::KnownJob;
 pub use measurements::{Previous, SeriesMeasurement, SeriesValue};
 pub use outbox::{OutboxRow, Owed, OwedKind, OwedState, UnknownOwed};
 pub use passes::{PassEnd, PassStart, PointOutcome};
+pub use pulls::{ApprovalRow, ApprovedBy, PullRow, PullRun, UnknownApproval};
 pub use queued::{Alike, HeldJob, QueuedJob};
+pub use reports::{PullKey, PullOrder, ReportKey, ReportKind, ReportRow, Told};
 pub use requests::KeyedRequest;
 pub use runners::RunnerRow;
 pub use runs::{LeftOut, NewRun, RunFilter, RunRow, RunSummary, RunTerms, Scope, UnknownScope};
@@ -206,6 +220,9 @@ fn migrations() -> Migrator {
         (1, "initial", include_str!("migrations/0001_initial.sql")),
         (2, "queue", include_str!("migrations/0002_queue.sql")),
         (3, "triggers", include_str!("migrations/0003_triggers.sql")),
+        (4, "github_looks", include_str!("migrations/0004_github_looks.sql")),
+        (5, "pulls", include_str!("migrations/0005_pulls.sql")),
+        (6, "reports", include_str!("migrations/0006_reports.sql")),
     ];
     let migration = |(version, name, text): (i64, &'static str, &'static str)| {
         Migration::new(version, name.into(), MigrationType::Simple, text.into_sql_str(), false)

@@ -291,21 +291,11 @@ pub async fn submit(
     }
     let source = CommitSource::of(context, repository).map_err(ResolveError::History)?;
     let resolved = source.resolve(repository, &named).await?;
-    let baseline = match &request.baseline {
-        Some(name) => Some(baseline(&source, repository, name).await?),
-        None => None,
-    };
-    let narrowed = narrowed(&repository.selection.manual, &request)?;
-    let selection = Selection { file_names: context.told_file_names()?, ..narrowed };
-    let budget = budget(context, repository).await?;
-    let plan = plan(context, repository, &request, selection, budget, &resolved, baseline).await?;
+    let under = Under { selection: &repository.selection.manual, named: "selection.manual", trigger: Trigger::Manual };
+    let plan = prepare(context, repository, &request, &source, &resolved, under).await?;
     let unknown = plan.plan.as_ref().map(|plan| plan.unknown_models.as_slice()).unwrap_or_default();
     if !unknown.is_empty() {
-        return Err(ManualError::Unknown {
-            field: "models",
-            names: unknown.join(", "),
-            known: format!("no benchmark of {} has them", context.target.platform),
-        });
+        return Err(unknown_models(unknown, &context.target));
     }
     if plan.run.jobs.is_empty() {
         return Ok(ManualAnswer::NothingToDo { why: nothing_to_do(&plan, &context.target) });
@@ -333,6 +323,53 @@ pub async fn submit(
     Ok(ManualAnswer::Accepted { run, measures })
 }
 
+/// Which part of the configuration a request narrows, and why it is made.
+#[derive(Clone, Debug)]
+pub(super) struct Under<'a> {
+    /// The selection.
+    pub selection: &'a BudgetedSelection,
+    /// What it is called in the configuration.
+    pub named: &'static str,
+    /// Why.
+    pub trigger: Trigger,
+}
+
+/// The run of a commit as somebody asks for it: the selection narrowed, the baseline found, the budget kept.
+pub(super) async fn prepare(
+    context: &Context,
+    repository: &RepositoryConfig,
+    request: &ManualRequest,
+    source: &CommitSource,
+    resolved: &Resolved,
+    under: Under<'_>,
+) -> Result<Planned, ManualError> {
+    let baseline = match &request.baseline {
+        Some(name) => Some(baseline(source, repository, name).await?),
+        None => None,
+    };
+    let narrowed = narrowed(&under, request)?;
+    let selection = Selection { file_names: context.told_file_names()?, ..narrowed };
+    let budget = budget(context, repository, under.selection).await?;
+    plan(context, repository, request, Drawn { selection, budget, baseline, trigger: under.trigger }, resolved).await
+}
+
+/// Models that no benchmark has.
+pub(super) fn unknown_models(models: &[String], target: &Target) -> ManualError {
+    ManualError::Unknown {
+        field: "models",
+        names: models.join(", "),
+        known: format!("no benchmark of {} has them", target.platform),
+    }
+}
+
+/// What was drawn from request and configuration.
+struct Drawn {
+    selection: Selection,
+    budget: Budget,
+    baseline: Option<CommitSha>,
+    trigger: Trigger,
+}
+
 fn of_key(error: InvalidKey) -> ManualError {
     match error {
         InvalidKey::Form => ManualError::Field { field: "Idempotency-Key", fault: error.to_string() },
@@ -350,7 +387,11 @@ fn known(key: &Key, earlier: Option<KeyedRequest>) -> Result<Option<ManualAnswer
 }
 
 /// Checks everything that needs nobody else, and says what is to be resolved.
-fn check(request: &ManualRequest, repository: &RepositoryConfig, target: &Target) -> Result<Named, ManualError> {
+pub(super) fn check(
+    request: &ManualRequest,
+    repository: &RepositoryConfig,
+    target: &Target,
+) -> Result<Named, ManualError> {
     let lists = [("targets", &request.targets), ("models", &request.models)];
     for (field, list) in lists {
         if list.len() > MOST_ENTRIES {
@@ -413,17 +454,18 @@ fn plain(field: &'static str, text: &str) -> Result<(), ManualError> {
 }
 
 /// What the configuration selects, narrowed by the request; it cannot be widened.
-fn narrowed(configured: &BudgetedSelection, request: &ManualRequest) -> Result<Selection, ManualError> {
+fn narrowed(under: &Under<'_>, request: &ManualRequest) -> Result<Selection, ManualError> {
+    let (configured, named) = (under.selection, under.named);
     let mut selection = selection_of(configured);
     let lower = |models: &[String]| models.iter().map(|model| model.trim().to_lowercase()).collect::<Vec<_>>();
-    selection.models = narrow("models", &lower(&configured.models), &lower(&request.models))?;
-    selection.suites = narrow("suites", &configured.suites, &request.suites)?;
-    selection.variants = narrow("variants", &configured.variants, &request.variants)?;
+    selection.models = narrow(("models", named), &lower(&configured.models), &lower(&request.models))?;
+    selection.suites = narrow(("suites", named), &configured.suites, &request.suites)?;
+    selection.variants = narrow(("variants", named), &configured.variants, &request.variants)?;
     Ok(selection)
 }
 
 fn narrow<T: Clone + PartialEq + ToString>(
-    field: &'static str,
+    (field, named): (&'static str, &'static str),
     configured: &[T],
     asked: &[T],
 ) -> Result<Vec<T>, ManualError> {
@@ -435,7 +477,7 @@ fn narrow<T: Clone + PartialEq + ToString>(
         return Ok(asked.to_vec());
     }
     let names = outside.into_iter().map(T::to_string).collect::<Vec<_>>().join(", ");
-    Err(ManualError::Unknown { field, names, known: format!("`selection.manual` has {}", list_of(configured)) })
+    Err(ManualError::Unknown { field, names, known: format!("`{named}` has {}", list_of(configured)) })
 }
 
 fn list_of<T: ToString>(all: &[T]) -> String {
@@ -463,8 +505,11 @@ async fn baseline(source: &CommitSource, repository: &RepositoryConfig, name: &s
     }
 }
 
-async fn budget(context: &Context, repository: &RepositoryConfig) -> Result<Budget, ManualError> {
-    let configured = &repository.selection.manual;
+async fn budget(
+    context: &Context,
+    repository: &RepositoryConfig,
+    configured: &BudgetedSelection,
+) -> Result<Budget, ManualError> {
     let recorded = context.store.point_durations(&repository.name, &context.target, AVERAGED_JOBS).await?;
     Ok(Budget { limit: configured.budget, canary: configured.canary.clone(), recorded })
 }
@@ -473,11 +518,10 @@ async fn plan(
     context: &Context,
     repository: &RepositoryConfig,
     request: &ManualRequest,
-    selection: Selection,
-    budget: Budget,
+    drawn: Drawn,
     resolved: &Resolved,
-    baseline: Option<CommitSha>,
 ) -> Result<Planned, ManualError> {
+    let Drawn { selection, budget, baseline, trigger } = drawn;
     let Resolved { sha, committed_at, branch, trust, first_parent, position } = resolved;
     let request = Request {
         position: *position,
@@ -497,7 +541,7 @@ async fn plan(
         env: request.env.clone(),
         baseline,
         asked_by: request.asked_by.clone(),
-        ..Request::new(repository, branch.clone(), sha.clone(), *committed_at, Trigger::Manual, context.target.clone())
+        ..Request::new(repository, branch.clone(), sha.clone(), *committed_at, trigger, context.target.clone())
     };
     let mut planned = request.plan(&context.cache).await?;
     planned.run.commit.first_parent.clone_from(first_parent);
@@ -529,7 +573,7 @@ fn skipped(planned: &Planned) -> Vec<Skipped> {
     asked_for.cloned().collect()
 }
 
-fn nothing_to_do(planned: &Planned, target: &Target) -> String {
+pub(super) fn nothing_to_do(planned: &Planned, target: &Target) -> String {
     match (skipped(planned).first(), planned.run.terms.left_out.first()) {
         (Some(skipped), _) => format!("{} {}", skipped.benchmark, skipped.reason),
         (None, Some(_)) => "the budget has no room for any benchmark".to_owned(),

@@ -123,10 +123,23 @@ impl CommitSource {
                     branches: branches.iter().map(|b| format!("`{b}`")).collect::<Vec<_>>().join(", "),
                     repo: repo.clone(),
                 })?;
-                self.placed(found, branch, Trust::Trusted).await
+                let trust = match branch.pull_request() {
+                    None => Trust::Trusted,
+                    // The head's owner pushed it, whoever that is.
+                    Some(number) => self.trust_of_pull(repo, number).await?,
+                };
+                self.placed(found, branch, trust).await
             }
             Named::PullRequest(number) => self.pull_request(repo, *number).await,
         }
+    }
+
+    /// How far the commits of a pull request are trusted; those of one that is not there, or that a clone alone knows,
+    /// are not.
+    async fn trust_of_pull(&self, repo: &RepoName, number: u64) -> Result<Trust, ResolveError> {
+        let Self::GitHub(github) = self else { return Ok(Trust::Untrusted) };
+        let pull = github.pull(repo, number).await.map_err(asking(repo))?;
+        Ok(if pull.is_some_and(|pull| !pull.is_from_fork()) { Trust::Trusted } else { Trust::Untrusted })
     }
 
     async fn pull_request(&self, repo: &RepoName, number: u64) -> Result<Resolved, ResolveError> {
@@ -134,11 +147,11 @@ impl CommitSource {
         let branch: BranchName = format!("pull/{number}/head").parse().map_err(|_invalid| self.absent(repo, what()))?;
         match self {
             Self::GitHub(github) => {
-                let pull = github.pull_request(repo, number).await.map_err(asking(repo))?;
+                let pull = github.pull(repo, number).await.map_err(asking(repo))?;
                 let pull = pull.ok_or_else(|| self.absent(repo, what()))?;
-                let own = pull.head_repo.is_some_and(|head| head.eq_ignore_ascii_case(repo.as_str()));
-                let found = self.commit(repo, &pull.head).await?.ok_or_else(|| self.absent(repo, what()))?;
-                self.placed(found, branch, if own { Trust::Trusted } else { Trust::Untrusted }).await
+                let trust = if pull.is_from_fork() { Trust::Untrusted } else { Trust::Trusted };
+                let found = self.commit(repo, &pull.head.sha).await?.ok_or_else(|| self.absent(repo, what()))?;
+                self.placed(found, branch, trust).await
             }
             // A clone does not tell whose branch the head is.
             Self::Checkout(_) => {

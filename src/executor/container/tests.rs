@@ -79,6 +79,19 @@ fn untrusted_gets_no_secret_and_cannot_write_the_cache() {
 }
 
 #[test]
+fn the_engines_log_is_its_own_and_larger_than_ours() {
+    let request = request();
+    let spec = ContainerSpec::of(&request).unwrap();
+    let host = body::create_body(&spec, &request.secrets).host_config.unwrap();
+    // Whatever driver and limits the engine has by default: a rotation would lose the log's head.
+    let log = host.log_config.unwrap();
+    assert_eq!(log.typ.as_deref(), Some("json-file"));
+    let options = log.config.unwrap();
+    assert_eq!((options["max-size"].as_str(), options["max-file"].as_str()), ("256m", "2"));
+    assert!(request.limits.log_bytes < 2 * 256_000_000);
+}
+
+#[test]
 fn a_secret_never_goes_to_a_fork() {
     let mut request = untrusted();
     request.secrets.hf_token = Some(HfToken::new(&SecretString::from("hf_real")).unwrap());
