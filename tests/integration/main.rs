@@ -38,5 +38,6 @@ mod sample_suite;
 mod store;
 mod suite_log;
 mod support;
+mod told;
 mod triggers;
 mod upload_api;

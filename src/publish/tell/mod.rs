@@ -215,6 +215,10 @@ impl Teller {
             }
             When::Progress | When::Now => {}
         }
+        // What came before it in this look met a GitHub that does not answer.
+        if let Some(at) = self.resting_until() {
+            return Ok(Telling::Later { at, error: None });
+        }
         let put = self.put(talk, what).await;
         let mut write = self.store.write("write down what was told").await?;
         let telling = match put {
@@ -246,16 +250,16 @@ impl Teller {
     async fn failed(&self, error: &crate::github::GitHubError, attempts: u32, pull: &PullKey) -> Telling {
         let now = self.clock.now();
         let reason = with_causes(error);
-        let failed = match judge(error, attempts, now) {
+        let mut failed = judge(error, attempts, now);
+        if failed == Failed::Gone {
             // A pull request that is gone is told nothing any more; a repository that we may not see is waited for.
-            Failed::Gone => match self.github.repository(&pull.repository).await {
+            failed = match self.github.repository(&pull.repository).await {
                 Ok(Some(_)) => Failed::Never,
                 Ok(None) | Err(_) => {
                     Failed::Later { at: now + TimeDelta::minutes(5), everything: false, trouble: true }
                 }
-            },
-            other => other,
-        };
+            };
+        }
         match failed {
             Failed::Later { at, everything, trouble } => {
                 if everything {
@@ -326,13 +330,17 @@ impl Teller {
         self.config.repositories.iter().find(|repository| repository.name == pull.repository)
     }
 
-    /// Whether nothing is told now.
-    fn is_resting(&self) -> bool {
+    /// Until when nothing is told, when nothing is told now.
+    fn resting_until(&self) -> Option<DateTime<Utc>> {
         let now = self.clock.now();
         let mut rest = self.rest();
         // An instant far ahead is from before the clock was set back.
         rest.until = rest.until.filter(|until| now < *until && *until < now + TimeDelta::hours(2));
-        rest.until.is_some()
+        rest.until
+    }
+
+    fn is_resting(&self) -> bool {
+        self.resting_until().is_some()
     }
 
     /// Whether one write more may be spent on progress; counts it.

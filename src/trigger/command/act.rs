@@ -72,7 +72,7 @@ impl Acting<'_, '_> {
             return Ok((refusal, None));
         }
         let of_head = |run: &&PullRun| run.run.sha == row.head;
-        let last = runs.iter().filter(of_head).next_back();
+        let last = runs.iter().rfind(of_head);
         let say = |told: Told| Ok((Deed::Say(told), None));
         match command {
             Command::Help => say(Told::help()),

@@ -235,7 +235,8 @@ fn a_head_that_comes_back_is_not_measured_again_unless_it_was_given_up() {
 
 #[test]
 fn what_is_not_wanted_any_more_is_ended_where_it_waits() {
-    let changes: [(fn(&mut Game), Unwanted); 5] = [
+    type Change = fn(&mut Game);
+    let changes: [(Change, Unwanted); 5] = [
         (|game| game.unlabel("ready"), Unwanted::Labels(vec!["ready".to_owned()])),
         (|game| game.facts.labels.clear(), Unwanted::NoLabel),
         (|game| game.facts.standing = Standing::Closed, Unwanted::Closed),

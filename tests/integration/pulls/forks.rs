@@ -14,7 +14,7 @@ const EACH: &str = "forks: approve_each_commit";
 #[tokio::test(flavor = "multi_thread")]
 async fn every_commit_of_a_fork_runs_untrusted_also_when_the_fork_is_gone() {
     let house = House::new("").await;
-    let (fork, pull) = house.from_fork();
+    let (fork, pull) = house.by_fork();
     label_both(&pull.by("ann"));
     house.hear().await;
     fork.delete();
@@ -23,7 +23,7 @@ async fn every_commit_of_a_fork_runs_untrusted_also_when_the_fork_is_gone() {
     let spec = house.spec(run.run.id).await;
     assert_eq!((spec.trust, spec.branch.as_str()), (Trust::Untrusted, "pull/1/head"));
     let (_, gone) = {
-        let (fork, pull) = house.from_fork();
+        let (fork, pull) = house.by_fork();
         fork.delete();
         (fork, pull)
     };
@@ -36,7 +36,7 @@ async fn every_commit_of_a_fork_runs_untrusted_also_when_the_fork_is_gone() {
 #[tokio::test(flavor = "multi_thread")]
 async fn no_commit_of_a_fork_runs_where_none_may() {
     let house = House::new("forks: never").await;
-    let (_fork, pull) = house.from_fork();
+    let (_fork, pull) = house.by_fork();
     label_both(&pull.by("ann"));
     house.hear().await;
     assert_eq!(house.told(&pull).await, ["check: pull requests from forks are not measured"]);
@@ -48,7 +48,7 @@ async fn no_commit_of_a_fork_runs_where_none_may() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_label_approves_the_commit_that_was_the_head_then() {
     let house = House::new(EACH).await;
-    let (fork, pull) = house.from_fork();
+    let (fork, pull) = house.by_fork();
     // Triage may label, and approves nothing.
     label_both(&pull.by("tess"));
     house.hear().await;
@@ -72,7 +72,7 @@ async fn a_label_approves_the_commit_that_was_the_head_then() {
 #[tokio::test(flavor = "multi_thread")]
 async fn without_webhooks_a_label_counts_when_it_came_after_the_head_was_seen() {
     let house = House::new(EACH).await;
-    let (_fork, pull) = house.from_fork();
+    let (_fork, pull) = house.by_fork();
     label_both(&pull.by("ann"));
     house.reconcile(&pull).await;
     assert_eq!(house.runs(&pull).await, [], "the label may have meant an earlier commit");
@@ -85,7 +85,7 @@ async fn without_webhooks_a_label_counts_when_it_came_after_the_head_was_seen() 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_approval_is_asked_about_again_when_the_job_starts() {
     let house = House::new(EACH).await;
-    let (_fork, pull) = house.from_fork();
+    let (_fork, pull) = house.by_fork();
     label_both(&pull.by("ann"));
     house.hear().await;
     let run = house.pull_runs(&pull).await[0].run.id;
@@ -104,7 +104,7 @@ async fn an_approval_is_asked_about_again_when_the_job_starts() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_command_approves_a_head_that_was_known_before_it() {
     let house = House::new(EACH).await;
-    let (fork, pull) = house.from_fork();
+    let (fork, pull) = house.by_fork();
     house.hear().await;
     fork.commit("patch", CommitSpec::new("sneaked in").files(&["a.py"]));
     pull.by("ann").comment("/benchd run");
@@ -123,7 +123,7 @@ async fn a_command_approves_a_head_that_was_known_before_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_commit_of_a_fork_is_never_trusted_however_it_is_named() {
     let house = House::new("").await;
-    let (_fork, pull) = house.from_fork();
+    let (_fork, pull) = house.by_fork();
     let sha = Some(pull.head().parse().unwrap());
     let named = |branch: Option<&str>| ManualRequest {
         commit: sha.clone(),

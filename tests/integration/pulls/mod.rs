@@ -98,7 +98,7 @@ impl House {
     }
 
     /// A pull request from a fork.
-    pub fn from_fork(&self) -> (Repository, PullRequest) {
+    pub fn by_fork(&self) -> (Repository, PullRequest) {
         let fork = self.repo.fork("eve");
         fork.commit("patch", CommitSpec::new("faster").files(&["a.py"]));
         let pull = self.repo.open(PullSpec::new("patch").from_fork(&fork).author("eve"));
