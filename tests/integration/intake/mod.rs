@@ -34,6 +34,7 @@ use crate::http::{Answer, Site};
 
 pub const REPO: &str = "o/r";
 pub const SECRET: &str = "an-old-secret";
+pub const TOKEN: &str = "a-token-that-may-trigger";
 pub const NEW_SECRET: &str = "a-new-secret";
 
 /// The signature that GitHub gives a body.
@@ -88,8 +89,9 @@ impl Desk {
         fs::write(folder.join("latency-tests.json"), test.to_string()).unwrap();
         fs::write(dir.path().join("old"), SECRET).unwrap();
         fs::write(dir.path().join("new"), NEW_SECRET).unwrap();
+        fs::write(dir.path().join("tokens"), format!("ci trigger {TOKEN}\n")).unwrap();
         let config = format!(
-            "state_dir: state\ngithub: {{api_url: '{}', {credentials}, webhook_secret_files: [new, old], \
+            "state_dir: state\nhttp: {{tokens_file: tokens}}\ngithub: {{api_url: '{}', {credentials}, webhook_secret_files: [new, old], \
              write_interval: 0s}}\nrepositories:\n  - name: {REPO}\n    images: {{cuda: {{main: 'main/r:{{sha}}', \
              other: 'other/r:{{sha}}'}}}}\n    triggers: {{{more}}}\n",
             gh.url(),
@@ -158,6 +160,18 @@ impl Desk {
     pub fn pass(&self, by: TimeDelta) {
         self.clock.advance(by);
         self.gh.advance(by);
+    }
+
+    /// The command line against the server: its exit code and what it prints.
+    pub async fn command(&self, args: &[&str]) -> (i32, String) {
+        let mut command = crate::support::benchd();
+        let token = self.site.dir.path().join("my-token");
+        fs::write(&token, TOKEN).unwrap();
+        command.args(args).env("BENCHD_SERVER", self.site.url("")).env("BENCHD_TOKEN_FILE", token);
+        command.env("COLUMNS", "200").env("NO_COLOR", "1").env("NO_PROXY", "*");
+        let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+        let text = String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
+        (output.status.code().unwrap(), text)
     }
 
     /// All runs, oldest first.
