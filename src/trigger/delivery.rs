@@ -369,6 +369,3 @@ pub(super) fn may_be_command(body: &str) -> bool {
 fn measurable(sha: Option<&str>) -> Option<CommitSha> {
     sha?.parse().ok()
 }
-
-#[cfg(test)]
-mod tests;

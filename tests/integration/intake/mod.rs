@@ -3,6 +3,7 @@
 
 mod burst;
 mod idle;
+mod kill;
 mod merges;
 mod refusals;
 mod releases;
