@@ -29,7 +29,7 @@ use serde::{Deserialize, Serialize};
 
 pub use compare::CompareConfig;
 pub use execution::{
-    CacheConfig, CudaAccess, DeviceAccess, DevicesConfig, ExecutionConfig, HpuAccess, LimitsConfig, Packing,
+    CacheConfig, CudaAccess, DeviceAccess, DevicesConfig, ExecutionConfig, HpuAccess, LimitsConfig, OnStop, Packing,
     PreCommands, RemoteService, RocmAccess, UntrustedConfig, WhenBusy,
 };
 pub use fault::{Fault, Faults, KeyPath, Place, Step};

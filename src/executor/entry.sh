@@ -5,19 +5,33 @@
 #   SIGTERM  ends the suite
 #   SIGUSR1  ends the benchmark that runs now; the suite goes on with the next one
 #
-# It needs bash and, for suite files, cp, mkdir and rm. /benchd/settings sets COMMAND, SCRIPT, WORKDIR, TESTS_DIR,
-# RESULTS_DIR, LOOK_SECONDS and the arrays SERVERS and CLIENTS (parts of command lines).
+# It needs bash, cat, sleep, tee and, for suite files, cp, mkdir and rm. /benchd/settings sets COMMAND, SCRIPT, WORKDIR,
+# TESTS_DIR, RESULTS_DIR, CONSOLE_KIB, LOOK_SECONDS and the arrays SERVERS and CLIENTS (parts of command lines).
 set -u
 . /benchd/settings
 interrupted=
 suite=
 watcher=
+copier=
+printer=
 
 say() { printf 'benchd: %s\n' "$*"; }
 
+# How often the kernel killed a process of this container for memory: the engine forgets it when it is restarted.
+oom_kills() {
+  local file key value
+  for file in /sys/fs/cgroup/memory.events /sys/fs/cgroup/memory/memory.oom_control; do
+    [ -r "$file" ] || continue
+    while read -r key value; do
+      [ "$key" != oom_kill ] || { printf '%s' "$value"; return; }
+    done <"$file"
+  done
+}
+
 finish() { # KIND CODE
   [ -z "$watcher" ] || kill "$watcher" 2>/dev/null
-  printf '%s %s\n' "$1" "$2" >/benchd/outcome
+  printf '%s %s %s\n' "$1" "$2" "$(oom_kills)" >/benchd/outcome
+  [ -z "$copier" ] || end_console
   exit "$2"
 }
 
@@ -27,6 +41,31 @@ each_process() {
   for dir in /proc/[0-9]*; do
     { mapfile -d '' -t args <"$dir/cmdline"; } 2>/dev/null || continue
     [ ${#args[@]} -eq 0 ] || "$1" "${dir#/proc/}" "${args[*]}"
+  done
+}
+
+# What is printed goes to /benchd/console first and then to the engine, which loses what it has not read when it dies.
+# While the engine is away the suite goes on until the pipes between are full.
+begin_console() {
+  { : >>/benchd/console; } 2>/dev/null || return 0
+  exec 3>&1
+  exec 4> >(exec cat >&3 2>/dev/null)
+  printer=$!
+  # The file ends at its size, the output goes on. What tee calls its standard output is written first.
+  exec > >(trap '' PIPE XFSZ; ulimit -f "$CONSOLE_KIB"; exec tee /dev/fd/4 >>/benchd/console 2>/dev/null) 2>&1
+  copier=$!
+  exec 3>&- 4>&-
+}
+
+# Ends what the suite left behind, which may hold the pipe open, and waits until all that was printed has gone out.
+end_console() {
+  leftover() {
+    case $1 in 1 | "$copier" | "$printer") ;; *) kill -KILL "$1" ;; esac
+  }
+  exec >/dev/null 2>&1
+  while kill -0 "$printer"; do
+    each_process leftover
+    sleep 0.02
   done
 }
 
@@ -65,7 +104,8 @@ end_benchmark() {
   [ -n "$suite" ] || return 0
   { mapfile -d '' -t shell <"/proc/$suite/cmdline"; } 2>/dev/null
   consider() {
-    [ "$1" != 1 ] && [ "$1" != "$watcher" ] && [ "$2" != "${shell[*]}" ] || return 0
+    case $1 in 1 | "$watcher" | "$copier" | "$printer") return 0 ;; esac
+    [ "$2" != "${shell[*]}" ] || return 0
     [ -z "$SCRIPT" ] || case $2 in *"$SCRIPT"*) return 0 ;; esac
     case $2 in jq\ * | cat | cat\ *) return 0 ;; esac
     victims+=("$1")
@@ -84,6 +124,7 @@ end_suite() {
 trap end_suite TERM INT
 trap end_benchmark USR1
 
+begin_console
 cd "$WORKDIR" || finish suite-missing 66
 for before in /benchd/before/*; do
   [ -e "$before" ] || continue

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bollard::container::LogOutput;
+use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::StreamExt;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
@@ -10,11 +11,13 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::Clock;
 
 use super::container::PassRequest;
+use super::entry::{self, ConsoleCopy};
 use super::life::{Container, Inspection, Phase, is_away};
+use super::log::completion::{Completion, CopiedLine, Heard};
 use super::log::entries::Entries;
 use super::log::lines::{Line, Lines};
 use super::log::{LogFile, LogSummary, Redactor};
-use super::outcome::{LOG_FILE, PassEnd, PassError, PassEvent, artifacts_error, gone_error};
+use super::outcome::{LOG_FILE, NoCompletion, PassEnd, PassError, PassEvent, PassNotice, artifacts_error, gone_error};
 use super::watch::{Action, PointsSeen, Watch};
 
 /// How often the limits are looked at.
@@ -37,11 +40,34 @@ pub(super) struct Followed {
     pub points: PointsSeen,
     /// What it printed.
     pub log: LogSummary,
+    /// Whether the engine may have missed some of its life.
+    pub gaps: Gaps,
+    /// What a person should know.
+    pub notices: Vec<PassNotice>,
+}
+
+/// Where a container comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// It was started just now.
+    Started,
+    /// It was found: what became of it and of its engine until now is not known.
+    Adopted,
+}
+
+/// Whether the engine may have been away in a container's life, and so have lost some of what it printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Gaps {
+    /// It was there all the time.
+    None,
+    /// It was away, or nobody knows.
+    Possible,
 }
 
 /// Follows `container` until its main process ended and all its output is in the log.
 pub(super) async fn follow(
     container: &Container,
+    origin: Origin,
     clock: &Clock,
     request: &PassRequest,
     events: &(dyn Fn(PassEvent<'_>) + Send + Sync),
@@ -52,6 +78,7 @@ pub(super) async fn follow(
     let path = request.artifacts.join(LOG_FILE);
     tokio::fs::create_dir_all(&request.artifacts).await.map_err(artifacts_error(&request.artifacts))?;
     let file = LogFile::create(&path, request.limits.log_bytes).map_err(artifacts_error(&path))?;
+    let began_at = inspection.started_at.unwrap_or(now);
     let mut follower = Follower {
         container,
         clock,
@@ -60,23 +87,35 @@ pub(super) async fn follow(
         entries: Entries::default(),
         lines: Lines::new(Redactor::new(request.secrets.values())),
         file,
-        watch: Watch::new(request, inspection.started_at.unwrap_or(now), now),
+        watch: Watch::new(request, began_at, now),
         stopped: None,
         broken_off: 0,
+        began_at,
+        heard: Heard::default(),
+        gaps: match origin {
+            Origin::Started => Gaps::None,
+            Origin::Adopted => Gaps::Possible,
+        },
+        away_for: TimeDelta::zero(),
     };
     // What was printed before is read first, so that no limit is judged by half of the log.
     follower.catch_up().await?;
     let inspection = loop {
-        follower.stream(cancel).await?;
+        if follower.stream(cancel).await? == StreamEnd::Broken {
+            follower.gaps = Gaps::Possible;
+        }
         let inspection = follower.wait_for_engine(cancel).await?;
         match inspection.phase {
             Phase::Ended => break inspection,
-            Phase::Created | Phase::Running => tokio::time::sleep(REOPEN_AFTER).await,
+            Phase::Created | Phase::Running => {
+                follower.gaps = Gaps::Possible;
+                tokio::time::sleep(REOPEN_AFTER).await;
+            }
         }
     };
     // The end is certain when reading once more brings nothing.
     while follower.catch_up().await? == CaughtUp::More {}
-    follower.finish(inspection)
+    follower.finish(inspection).await
 }
 
 /// Whether reading once more brought anything.
@@ -84,6 +123,15 @@ pub(super) async fn follow(
 enum CaughtUp {
     More,
     Nothing,
+}
+
+/// How a stream of the log ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum StreamEnd {
+    /// As it should at the container's end.
+    Complete,
+    /// The engine broke it off.
+    Broken,
 }
 
 struct Follower<'a> {
@@ -97,11 +145,15 @@ struct Follower<'a> {
     watch: Watch,
     stopped: Option<PassEnd>,
     broken_off: u32,
+    began_at: DateTime<Utc>,
+    heard: Heard,
+    gaps: Gaps,
+    away_for: TimeDelta,
 }
 
 impl Follower<'_> {
     /// Reads the log as it comes, until the stream ends for whatever reason.
-    async fn stream(&mut self, cancel: &CancellationToken) -> Result<(), PassError> {
+    async fn stream(&mut self, cancel: &CancellationToken) -> Result<StreamEnd, PassError> {
         self.entries.reopen();
         let mut stream = Box::pin(self.container.log(true, self.entries.since()));
         let mut ticks = interval(TICK);
@@ -116,15 +168,18 @@ impl Follower<'_> {
                     Some(Ok(output)) => {
                         self.output(output)?;
                     }
-                    Some(Err(_)) | None => return Ok(()),
+                    Some(Err(_)) => return Ok(StreamEnd::Broken),
+                    None => return Ok(StreamEnd::Complete),
                 },
                 _ = ticks.tick() => {
                     self.flush()?;
                     self.enforce().await?;
                     if looked_at.elapsed() >= LOOK_EVERY {
                         looked_at = Instant::now();
-                        if self.look().await? != Some(Phase::Running) {
-                            return Ok(());
+                        match self.look().await? {
+                            Some(Phase::Running) => {}
+                            Some(Phase::Created | Phase::Ended) => return Ok(StreamEnd::Complete),
+                            None => return Ok(StreamEnd::Broken),
                         }
                     }
                 }
@@ -149,6 +204,7 @@ impl Follower<'_> {
                         return Err(PassError::LogLost { source: Box::new(error) });
                     }
                     self.broken_off += 1;
+                    self.gaps = Gaps::Possible;
                     tokio::time::sleep(REOPEN_AFTER).await;
                     self.container.look(false).await.map_err(|error| gone_error(error, self.request))?;
                     return Ok(CaughtUp::More);
@@ -194,6 +250,7 @@ impl Follower<'_> {
 
     fn line(&mut self, line: &Line) -> Result<(), PassError> {
         self.file.line(line).map_err(artifacts_error(&self.request.artifacts.join(LOG_FILE)))?;
+        self.heard.line(line);
         (self.events)(PassEvent::Line(line));
         if let Some(change) = self.watch.line(line, self.clock.now()) {
             (self.events)(PassEvent::Change(&change));
@@ -254,6 +311,7 @@ impl Follower<'_> {
 
     /// Looks at the container as soon as the engine answers.
     async fn wait_for_engine(&mut self, cancel: &CancellationToken) -> Result<Inspection, PassError> {
+        let away_since = self.clock.now();
         let look = self.container.look(false);
         tokio::pin!(look);
         let quick = tokio::time::timeout(TICK, &mut look).await;
@@ -266,7 +324,12 @@ impl Follower<'_> {
                     // There is nobody who could stop the container.
                     () = cancel.cancelled() => return Err(PassError::Cancelled),
                 };
-                if answer.is_ok() {
+                self.gaps = Gaps::Possible;
+                if let Ok(seen) = &answer {
+                    let back_at = self.clock.now();
+                    // Nothing that ended is disturbed.
+                    let until = seen.ended_at.map_or(back_at, |ended_at| ended_at.min(back_at));
+                    self.away_for += (until - away_since).max(TimeDelta::zero());
                     (self.events)(PassEvent::EngineBack);
                 }
                 answer
@@ -275,11 +338,61 @@ impl Follower<'_> {
         answer.map_err(|error| gone_error(error, self.request))
     }
 
-    fn finish(mut self, inspection: Inspection) -> Result<Followed, PassError> {
+    async fn finish(mut self, inspection: Inspection) -> Result<Followed, PassError> {
         let mut found = Vec::new();
         self.lines.finish(&mut |line| found.push(line));
         found.iter().try_for_each(|line| self.line(line))?;
+        let mut notices = Vec::new();
+        if let Some(seconds) = self.away_for.to_std().ok().map(|away| away.as_secs()).filter(|seconds| *seconds > 0) {
+            notices.push(PassNotice::EngineAway { seconds });
+        }
+        match (self.gaps, &self.stopped) {
+            // Nobody who gives up waits for it.
+            (Gaps::None, _) | (_, Some(PassEnd::Cancelled)) => {}
+            (Gaps::Possible, _) => notices.extend(self.complete().await?),
+        }
         let log = self.file.finish().map_err(artifacts_error(&self.request.artifacts.join(LOG_FILE)))?;
-        Ok(Followed { inspection, stopped: self.stopped, points: self.watch.into_seen(), log })
+        let points = self.watch.into_seen();
+        Ok(Followed { inspection, stopped: self.stopped, points, log, gaps: self.gaps, notices })
+    }
+
+    /// Adds to the log what the engine lost of it.
+    async fn complete(&mut self) -> Result<Option<PassNotice>, PassError> {
+        let why = match entry::console(self.container, &self.request.limits).await {
+            Ok(ConsoleCopy::Whole(copy)) => {
+                let redactor = Redactor::new(self.request.secrets.values());
+                match self.heard.complete(&copy, redactor, self.began_at) {
+                    Completion::Whole => return Ok(None),
+                    Completion::Completed(lines) => return self.rewrite(&lines).map(Some),
+                    Completion::Unlike => NoCompletion::Unlike,
+                    Completion::TooLong => NoCompletion::TooLong,
+                }
+            }
+            Ok(ConsoleCopy::Full) => NoCompletion::TooLong,
+            Ok(ConsoleCopy::Absent) => NoCompletion::NoCopy,
+            Err(error) => {
+                tracing::warn!(container.id = self.container.id(), %error, "failed to read the copy of the output");
+                NoCompletion::Unread
+            }
+        };
+        Ok(Some(PassNotice::LogMayLack { why }))
+    }
+
+    /// Writes the log again, as it is known now, and lets it tell how far the suite came.
+    fn rewrite(&mut self, lines: &[CopiedLine]) -> Result<PassNotice, PassError> {
+        let path = self.request.artifacts.join(LOG_FILE);
+        self.file = LogFile::create(&path, self.request.limits.log_bytes).map_err(artifacts_error(&path))?;
+        let now = self.clock.now();
+        let mut watch = Watch::new(self.request, self.began_at, now);
+        for CopiedLine { line, heard } in lines {
+            self.file.line(line).map_err(artifacts_error(&path))?;
+            let change = watch.line(line, now);
+            if !heard {
+                (self.events)(PassEvent::Line(line));
+                change.iter().for_each(|change| (self.events)(PassEvent::Change(change)));
+            }
+        }
+        self.watch.replace_seen(watch);
+        Ok(PassNotice::LogCompleted { lines: lines.iter().filter(|copied| !copied.heard).count() })
     }
 }

@@ -8,9 +8,14 @@ use crate::model::SuiteKind;
 
 use super::container::command_line::quote;
 use super::container::{PassRequest, SuiteFile};
+use super::entry::console_kib;
 
 /// The main process of every container.
 const ENTRY_SCRIPT: &str = include_str!("entry.sh");
+
+/// Modes of files: the image's user need not be root.
+const READ: u32 = 0o644;
+const WRITE: u32 = 0o666;
 
 /// The archive for `/`.
 ///
@@ -18,20 +23,22 @@ const ENTRY_SCRIPT: &str = include_str!("entry.sh");
 /// Never in practice: it is written to memory.
 pub fn archive(request: &PassRequest) -> io::Result<Vec<u8>> {
     let mut tar = tar::Builder::new(Vec::new());
-    let mut add = |path: &str, bytes: &[u8]| {
+    let mut add = |path: &str, mode: u32, bytes: &[u8]| {
         let mut header = tar::Header::new_gnu();
-        header.set_mode(0o644);
+        header.set_mode(mode);
         header.set_size(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
         tar.append_data(&mut header, path, bytes)
     };
-    add("benchd/entry.sh", ENTRY_SCRIPT.as_bytes())?;
-    add("benchd/settings", settings(request).as_bytes())?;
+    add("benchd/entry.sh", READ, ENTRY_SCRIPT.as_bytes())?;
+    add("benchd/settings", READ, settings(request).as_bytes())?;
+    add("benchd/console", WRITE, b"")?;
+    add("benchd/outcome", WRITE, b"")?;
     for (index, command) in request.suite.pre_commands.iter().enumerate() {
-        add(&format!("benchd/before/{index:03}"), command.as_bytes())?;
+        add(&format!("benchd/before/{index:03}"), READ, command.as_bytes())?;
     }
     if request.suite.tests_dir.is_some() {
         for file in request.files.iter().chain(&empty_files(request)) {
-            add(&format!("benchd/tests/{}", file.name), &file.bytes)?;
+            add(&format!("benchd/tests/{}", file.name), READ, &file.bytes)?;
         }
     }
     tar.into_inner()
@@ -58,6 +65,7 @@ fn settings(request: &PassRequest) -> String {
     set("WORKDIR", &suite.workdir);
     set("TESTS_DIR", suite.tests_dir.as_deref().unwrap_or_default());
     set("RESULTS_DIR", &suite.results_dir);
+    set("CONSOLE_KIB", &console_kib(&request.limits).to_string());
     // A server on another machine cannot be seen from here.
     let server = suite.server.as_ref().filter(|_| request.env.get("REMOTE_HOST").is_none_or(String::is_empty));
     set("LOOK_SECONDS", &server.map_or(5, |watch| watch.interval_s).to_string());
@@ -103,7 +111,9 @@ mod tests {
         assert_eq!(
             names,
             [
+                "benchd/console",
                 "benchd/entry.sh",
+                "benchd/outcome",
                 "benchd/settings",
                 "benchd/tests/latency-tests-cpu.json",
                 "benchd/tests/serving-tests-cpu.json",

@@ -5,6 +5,7 @@ pub mod collect;
 pub mod container;
 pub mod device;
 pub mod docker;
+mod entry;
 mod follow;
 pub mod image;
 mod input;
@@ -21,5 +22,5 @@ pub mod telemetry;
 pub mod watch;
 pub mod workspace;
 
-pub use outcome::{PassEnd, PassError, PassEvent, PassOutcome, Results};
+pub use outcome::{PassEnd, PassError, PassEvent, PassNotice, PassOutcome, Results};
 pub use pass::{adopt, run_pass};

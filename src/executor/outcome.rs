@@ -102,6 +102,54 @@ pub enum Results {
     },
 }
 
+/// Something about a pass that a person should know beside how it ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(tag = "notice", rename_all = "snake_case")]
+pub enum PassNotice {
+    /// Its output may have been held up, and with it what printed.
+    #[error("the engine was away for {seconds} s while it ran: what it measured then may be disturbed")]
+    EngineAway {
+        /// How long, from the moment on when it was missed.
+        seconds: u64,
+    },
+    /// The log was completed by the container's own copy.
+    #[error("{lines} lines of the log were printed while the engine was away: their times are not known")]
+    LogCompleted {
+        /// How many lines were not heard, or not whole.
+        lines: usize,
+    },
+    /// The log could not be completed.
+    #[error("the log may lack what was printed while the engine was away: {why}")]
+    LogMayLack {
+        /// Why it could not be compared with the container's own copy.
+        why: NoCompletion,
+    },
+    /// The engine forgets why a process was killed when it is restarted.
+    #[error(
+        "it was killed (exit code 137); whether for lack of memory is not known, because the engine was away or benchd \
+         was"
+    )]
+    MemoryUnknown,
+}
+
+/// Why a log could not be completed by the container's own copy of its output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "snake_case")]
+pub enum NoCompletion {
+    /// There is no copy.
+    #[error("its container has no copy of it")]
+    NoCopy,
+    /// The copy ends before the output does.
+    #[error("it is longer than the copy that its container keeps")]
+    TooLong,
+    /// Somebody changed the copy.
+    #[error("the copy in its container is not of the same output")]
+    Unlike,
+    /// The engine did not hand it out.
+    #[error("the copy in its container could not be read")]
+    Unread,
+}
+
 /// What a pass left.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PassOutcome {
@@ -121,6 +169,9 @@ pub struct PassOutcome {
     pub results: Results,
     /// How far the suite came.
     pub points: PointsSeen,
+    /// What a person should know beside that.
+    #[serde(default)]
+    pub notices: Vec<PassNotice>,
 }
 
 /// Why a pass left nothing.

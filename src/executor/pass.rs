@@ -10,16 +10,20 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::Clock;
 
 use super::collect::{CollectError, unpack};
-use super::container::{BENCHD_DIR, ContainerSpec, PassRequest, Profile};
+use super::container::{ContainerSpec, PassRequest, Profile};
 use super::docker::{Engine, EngineError};
-use super::follow::{Followed, follow};
+use super::entry::{Ended, LastWord, last_word};
+use super::follow::{Followed, Gaps, Origin, follow};
 use super::input;
-use super::life::{self, Container, Inspection, Phase};
+use super::life::{self, Container, Phase};
 use super::network;
 use super::outcome::{
-    INPUT_FILE, OUTCOME_FILE, PassEnd, PassError, PassEvent, PassOutcome, RESULTS_DIR, Results, SPEC_FILE,
+    INPUT_FILE, OUTCOME_FILE, PassEnd, PassError, PassEvent, PassNotice, PassOutcome, RESULTS_DIR, Results, SPEC_FILE,
     artifacts_error, gone_error,
 };
+
+/// The exit code of a main process that was killed (128 + SIGKILL).
+const KILLED: i64 = 137;
 
 /// Runs a pass to its end: adopts its container or makes one, follows it, takes its results, removes it. The log, the
 /// results and what is needed to repeat it lie in the request's `artifacts`.
@@ -76,7 +80,7 @@ pub async fn run_pass(
         }
     };
     events(PassEvent::Started);
-    finish(container, clock, request, events, cancel).await
+    finish(container, Origin::Started, clock, request, events, cancel).await
 }
 
 /// Follows the container that an earlier benchd started for this pass, or collects it if it ended meanwhile; `None` when
@@ -101,7 +105,7 @@ pub async fn adopt(
         }
         Phase::Running | Phase::Ended => {
             events(PassEvent::Adopted);
-            finish(container, clock, request, events, cancel).await.map(Some)
+            finish(container, Origin::Adopted, clock, request, events, cancel).await.map(Some)
         }
     }
 }
@@ -170,13 +174,14 @@ async fn remove(container: &Container) {
 
 async fn finish(
     container: Container,
+    origin: Origin,
     clock: &Clock,
     request: &PassRequest,
     events: &(dyn Fn(PassEvent<'_>) + Send + Sync),
     cancel: &CancellationToken,
 ) -> Result<PassOutcome, PassError> {
     // On the heap: whoever runs a pass holds this for hours inside futures of its own.
-    let outcome = Box::pin(follow_and_collect(&container, clock, request, events, cancel)).await;
+    let outcome = Box::pin(follow_and_collect(&container, origin, clock, request, events, cancel)).await;
     match outcome {
         Ok(outcome) => {
             keep_outcome(&request.artifacts, &outcome).await?;
@@ -197,15 +202,26 @@ async fn finish(
 
 async fn follow_and_collect(
     container: &Container,
+    origin: Origin,
     clock: &Clock,
     request: &PassRequest,
     events: &(dyn Fn(PassEvent<'_>) + Send + Sync),
     cancel: &CancellationToken,
 ) -> Result<PassOutcome, PassError> {
-    let Followed { inspection, stopped, points, log } = follow(container, clock, request, events, cancel).await?;
+    let followed = follow(container, origin, clock, request, events, cancel).await?;
+    let Followed { inspection, stopped, points, log, gaps, mut notices } = followed;
+    let mut out_of_memory = inspection.out_of_memory;
     let end = match stopped {
         Some(end) => end,
-        None => ended(container, &inspection).await,
+        None => {
+            let word = last_word(container).await;
+            out_of_memory |= word.oom_kills > 0;
+            let code = inspection.exit_code;
+            if code == KILLED && word.ended.is_none() && !out_of_memory && gaps == Gaps::Possible {
+                notices.push(PassNotice::MemoryUnknown);
+            }
+            ended(out_of_memory, code, &word)
+        }
     };
     let results = match &end {
         PassEnd::Cancelled => Results::None,
@@ -221,43 +237,25 @@ async fn follow_and_collect(
     Ok(PassOutcome {
         exit_code: by_itself.then_some(inspection.exit_code),
         end,
-        out_of_memory: inspection.out_of_memory,
+        out_of_memory,
         started_at: inspection.started_at.unwrap_or(now),
         ended_at: inspection.ended_at.unwrap_or(now),
         log,
         results,
         points,
+        notices,
     })
 }
 
 /// How a container ended that nobody stopped: by what the kernel and the entry script say, and by its exit code when
 /// the script had no time to say anything.
-async fn ended(container: &Container, inspection: &Inspection) -> PassEnd {
-    if inspection.out_of_memory {
-        return PassEnd::OutOfMemory;
+fn ended(out_of_memory: bool, code: i64, word: &LastWord) -> PassEnd {
+    match word.ended {
+        _ if out_of_memory => PassEnd::OutOfMemory,
+        Some(Ended::SuiteMissing) => PassEnd::SuiteMissing,
+        Some(Ended::Prepare) => PassEnd::PrepareFailed { code },
+        Some(Ended::Suite) | None => PassEnd::SuiteEnded { code },
     }
-    let code = inspection.exit_code;
-    let said = said_by_entry(container).await.unwrap_or_default();
-    match said.split_ascii_whitespace().next() {
-        Some("suite-missing") => PassEnd::SuiteMissing,
-        Some("prepare-failed") => PassEnd::PrepareFailed { code },
-        Some(_) | None => PassEnd::SuiteEnded { code },
-    }
-}
-
-/// The entry script's last word; it is short, and it is not trusted further than the exit code is.
-async fn said_by_entry(container: &Container) -> io::Result<String> {
-    let stream = Box::pin(container.archive(&format!("{BENCHD_DIR}/outcome")));
-    let reader = SyncIoBridge::new(StreamReader::new(stream));
-    let read = move || {
-        let mut archive = tar::Archive::new(reader);
-        let mut text = String::new();
-        if let Some(entry) = archive.entries()?.next() {
-            io::Read::read_to_string(&mut io::Read::take(entry?, 256), &mut text)?;
-        }
-        Ok(text)
-    };
-    tokio::task::spawn_blocking(read).await.map_err(io::Error::other)?
 }
 
 /// Takes the results out; again from the start when the engine went away in the middle.

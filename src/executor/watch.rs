@@ -199,6 +199,12 @@ impl Watch {
         }
     }
 
+    /// Takes over what `whole` saw of the same pass, which was not there to end anything.
+    pub fn replace_seen(&mut self, whole: Self) {
+        let timed_out = std::mem::take(&mut self.seen.timed_out);
+        self.seen = PointsSeen { timed_out, ..whole.seen };
+    }
+
     /// What became of the points.
     pub fn into_seen(self) -> PointsSeen {
         self.seen

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::settle::{end_claimed, finished, owe_uploads};
-use super::{Outcome, Queue};
+use super::spec::image_wait;
+use super::{AttemptEnd, Claim, Outcome, Queue};
 use crate::model::{Conclusion, FailureKind, JobId, JobPhase, JobState, RunId, RunPhase, RunState, Trigger};
 use crate::store::{JobRow, JobStart, NewJob, NewRun, StoreError, Write};
 
@@ -166,7 +167,7 @@ impl Queue {
             if !is_worth_a_retry(conclusion) || write.gave_results(job.id, job.attempts_begun).await? {
                 continue;
             }
-            let again = match self.start_again(&job, now) {
+            let again = match start_again(&job, now) {
                 JobStart::Queued => JobState::Queued { not_before: now },
                 JobStart::WaitingForImage { until } => {
                     JobState::WaitingForImage { since: now, until, next_look_at: now, last_look: None }
@@ -187,6 +188,23 @@ impl Queue {
         }
         tracing::info!(run.id = %run, "retried {} jobs", jobs.len());
         Ok(Retried::Jobs { jobs })
+    }
+
+    /// Queues a held job again whose work was broken off for the reason `why`; the attempt does not count.
+    pub async fn give_back(&self, claim: &Claim, why: &str) -> Result<Outcome, StoreError> {
+        let now = self.clock.now();
+        let mut write = self.store.write("give a job back").await?;
+        let end = AttemptEnd { conclusion: Conclusion::Cancelled, message: Some(why.to_owned()), artifact_bytes: None };
+        if write.end_attempt(claim, &end, now).await? == Outcome::Moved {
+            return Ok(Outcome::Moved);
+        }
+        let Some(row) = write.job(claim.job).await? else { return Ok(Outcome::Moved) };
+        write.forgive_last_attempt(claim.job).await?;
+        let queued = JobState::Queued { not_before: now };
+        let outcome = write.move_job(claim.job, claim.attempt, row.state.phase(), &queued, now).await?;
+        write.commit().await?;
+        tracing::info!(job.id = %claim.job, job.attempt = claim.attempt, "gave a job back: {why}");
+        Ok(outcome)
     }
 
     /// Measures the commit of a run once more: a new run with the same jobs, whatever the configuration says now.
@@ -212,7 +230,7 @@ impl Queue {
         };
         let new = write.insert_run(&again, now).await?;
         for job in write.jobs_of_run(run).await? {
-            let start = self.start_again(&job, now);
+            let start = start_again(&job, now);
             let JobRow { target, model, spec, selection, required, max_attempts, .. } = job;
             let job = NewJob { target, model, spec, selection, required, max_attempts, start };
             write.insert_job(new, &job, now).await?;
@@ -221,22 +239,6 @@ impl Queue {
         let _performed = write.move_run(new, RunPhase::Requested, RunState::Queued, now).await?;
         tracing::info!(run.id = %new, "submitted a rerun of {run}");
         Ok(Rerun::Run { run: new })
-    }
-
-    /// A job whose image had not been found waits for it anew.
-    fn start_again(&self, job: &JobRow, now: DateTime<Utc>) -> JobStart {
-        let no_image =
-            |kind: &FailureKind| matches!(kind, FailureKind::ImageMissing | FailureKind::RegistryUnavailable);
-        match &job.state {
-            JobState::WaitingForImage { until, .. } => JobStart::WaitingForImage { until: *until },
-            JobState::Finished { conclusion: Conclusion::Failure(kind) } if no_image(kind) => {
-                JobStart::WaitingForImage { until: now + self.pace.image_wait }
-            }
-            JobState::Finished { .. }
-            | JobState::Queued { .. }
-            | JobState::Claimed { .. }
-            | JobState::Running { .. } => JobStart::Queued,
-        }
     }
 
     async fn end_jobs(
@@ -263,6 +265,20 @@ impl Queue {
         self.settle_run(write, run, now).await?;
         tracing::info!(run.id = %run, "ended {count} jobs: {why}");
         Ok(if count == 0 { Cancelled::AlreadyEnded } else { Cancelled::Jobs { count } })
+    }
+}
+
+/// A job whose image had not been found waits for it anew.
+fn start_again(job: &JobRow, now: DateTime<Utc>) -> JobStart {
+    let no_image = |kind: &FailureKind| matches!(kind, FailureKind::ImageMissing | FailureKind::RegistryUnavailable);
+    match &job.state {
+        JobState::WaitingForImage { until, .. } => JobStart::WaitingForImage { until: *until },
+        JobState::Finished { conclusion: Conclusion::Failure(kind) } if no_image(kind) => {
+            JobStart::WaitingForImage { until: now + image_wait(&job.spec) }
+        }
+        JobState::Finished { .. } | JobState::Queued { .. } | JobState::Claimed { .. } | JobState::Running { .. } => {
+            JobStart::Queued
+        }
     }
 }
 

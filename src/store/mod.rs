@@ -36,6 +36,7 @@ use serde::{Deserialize, Serialize};
 use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Connection, SqlSafeStr, Sqlite, SqliteConnection, Transaction};
+use tokio::sync::watch;
 
 use self::codec::{Columns, id_column};
 use self::error::sql;
@@ -44,7 +45,7 @@ use crate::model::{InvalidId, next_id};
 pub use answers::{Answer, AnswerKind, AnswerRow, QuietCheck};
 pub use attempts::AttemptEnd;
 pub use baselines::{Baseline, Machines};
-pub use commits::Commit;
+pub use commits::{BranchCommit, Commit};
 pub use counts::{Counts, PassPlace};
 pub use deliveries::{Delivery, DeliveryFacts};
 pub use detail::{AttemptDetail, JobDetail, PassDetail, PointDetail, RunDetail};
@@ -94,12 +95,21 @@ impl Outcome {
 pub struct Store {
     readers: SqlitePool,
     writer: SqlitePool,
+    changes: watch::Sender<()>,
 }
 
 /// A write in progress: it holds the database's only write lock until [`Write::commit`], and leaves nothing behind
 /// when dropped.
 #[derive(Debug)]
-pub struct Write(Transaction<'static, Sqlite>);
+pub struct Write(Transaction<'static, Sqlite>, Wake);
+
+/// Whom a commit wakes.
+#[derive(Debug)]
+struct Wake {
+    changes: watch::Sender<()>,
+    /// Whether the write gives anybody something to do.
+    due: bool,
+}
 
 impl Store {
     /// Opens the store in `state_dir`, makes it where it is absent and brings its tables up to date.
@@ -141,6 +151,7 @@ impl Store {
         Ok(Self {
             writer: writer.connect_with(options.clone()).await.map_err(sql(doing()))?,
             readers: readers.connect_with(options).await.map_err(sql(doing()))?,
+            changes: watch::Sender::new(()),
         })
     }
 
@@ -148,7 +159,14 @@ impl Store {
     pub async fn write(&self, doing: &'static str) -> Result<Write, StoreError> {
         // A deferred transaction that reads and then writes fails at once when another writer came between, in spite
         // of the busy timeout; IMMEDIATE takes the write lock first and waits for it.
-        Ok(Write(self.writer.begin_with("BEGIN IMMEDIATE").await.map_err(sql(doing))?))
+        let wake = Wake { changes: self.changes.clone(), due: false };
+        Ok(Write(self.writer.begin_with("BEGIN IMMEDIATE").await.map_err(sql(doing))?, wake))
+    }
+
+    /// Tells when a commit of this process has given somebody something to do: a job was queued, waits for its image or
+    /// has ended, a pause was taken back. What other processes write tells nothing: whoever waits looks now and then.
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.changes.subscribe()
     }
 
     /// Copies the database as it is now to a file that is not there yet, while others read and write.
@@ -171,7 +189,12 @@ impl Store {
 impl Write {
     /// Makes the changes lasting.
     pub async fn commit(self) -> Result<(), StoreError> {
-        self.0.commit().await.map_err(sql("commit"))
+        let Self(transaction, wake) = self;
+        transaction.commit().await.map_err(sql("commit"))?;
+        if wake.due {
+            wake.changes.send_replace(());
+        }
+        Ok(())
     }
 
     /// A new id, larger than every one this store has given.

@@ -4,14 +4,14 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use utoipa::ToSchema;
 
 use super::Context;
 use super::context::UnknownRepository;
+use super::key::{InvalidKey, Key, Known};
 use super::policy::{Budget, selection_of, wants_target};
-use super::request::{IMAGE_WAIT, Planned, Publish, Request, RequestError};
-use super::resolve::{Named, ResolveError, Resolved};
+use super::request::{Planned, Publish, Request, RequestError};
+use super::resolve::{Named, ResolveError, Resolved, stretch};
 use super::source::{CommitSource, HistoryError};
 use super::tick::AVERAGED_JOBS;
 use crate::config::{BudgetedSelection, RepositoryConfig};
@@ -26,9 +26,6 @@ const MOST_ENTRIES: usize = 200;
 
 /// The longest text in a request, in bytes.
 const MOST_BYTES: usize = 4096;
-
-/// The longest key of a sender, in bytes.
-const MOST_KEY_BYTES: usize = 255;
 
 /// What a person asks for. Exactly one of `commit`, `branch`, `tag` and `pull_request` says what is measured; `branch`
 /// beside `commit` says where the commit is.
@@ -282,13 +279,13 @@ pub async fn submit(
         return Err(ManualError::Disabled(repository.name.clone()));
     }
     let key = match idempotency_key {
-        Some(key) if !request.dry_run => Some(Key::of(key, &request)?),
+        Some(key) if !request.dry_run => Some(Key::of(key, &request).map_err(of_key)?),
         Some(_) | None => None,
     };
     let named = check(&request, repository, &context.target)?;
     if let Some(key) = &key {
         let mut write = context.store.write("look for a request by its key").await?;
-        if let Some(answer) = key.known(write.keyed_request(&key.text).await?)? {
+        if let Some(answer) = known(key, write.keyed_request(&key.text).await?)? {
             return Ok(answer);
         }
     }
@@ -307,13 +304,15 @@ pub async fn submit(
     if request.dry_run {
         return Ok(ManualAnswer::Planned { measures });
     }
+    let stretch = stretch(context, repository, &source, &resolved).await?;
     let mut write = context.store.write("accept a request").await?;
     if let Some(key) = &key
-        && let Some(answer) = key.known(write.keyed_request(&key.text).await?)?
+        && let Some(answer) = known(key, write.keyed_request(&key.text).await?)?
     {
         // The same request came twice at once, and the other one was faster.
         return Ok(answer);
     }
+    write.place_stretch(&repository.name, &resolved.branch, &stretch).await?;
     let Submitted::Run(run) = context.queue.submit_within(&mut write, &plan.run).await? else {
         return Ok(ManualAnswer::NothingToDo { why: nothing_to_do(&plan, &context.target) });
     };
@@ -371,33 +370,19 @@ struct Drawn {
     trigger: Trigger,
 }
 
-/// A sender's key and what it stands for.
-struct Key {
-    text: String,
-    fingerprint: String,
+fn of_key(error: InvalidKey) -> ManualError {
+    match error {
+        InvalidKey::Form => ManualError::Field { field: "Idempotency-Key", fault: error.to_string() },
+        InvalidKey::Request(error) => RequestError::Job(error).into(),
+    }
 }
 
-impl Key {
-    fn of(text: &str, request: &ManualRequest) -> Result<Self, ManualError> {
-        let visible = text.bytes().all(|byte| byte.is_ascii_graphic());
-        if text.is_empty() || text.len() > MOST_KEY_BYTES || !visible {
-            let fault = format!("must be 1 to {MOST_KEY_BYTES} visible ASCII characters");
-            return Err(ManualError::Field { field: "Idempotency-Key", fault });
-        }
-        let json = serde_json::to_vec(request).map_err(RequestError::Job)?;
-        let hash = Sha256::digest(json);
-        let fingerprint = hash.iter().map(|byte| format!("{byte:02x}")).collect();
-        Ok(Self { text: text.to_owned(), fingerprint })
-    }
-
-    fn known(&self, earlier: Option<KeyedRequest>) -> Result<Option<ManualAnswer>, ManualError> {
-        match earlier {
-            None => Ok(None),
-            Some(KeyedRequest { fingerprint, run }) if fingerprint == self.fingerprint => {
-                Ok(Some(ManualAnswer::Existing { run }))
-            }
-            Some(KeyedRequest { run, .. }) => Err(ManualError::Conflict { run }),
-        }
+/// The answer to a request whose key is known already.
+fn known(key: &Key, earlier: Option<KeyedRequest>) -> Result<Option<ManualAnswer>, ManualError> {
+    match key.known(earlier) {
+        Known::Nothing => Ok(None),
+        Known::Run(run) => Ok(Some(ManualAnswer::Existing { run })),
+        Known::Other(run) => Err(ManualError::Conflict { run }),
     }
 }
 
@@ -549,7 +534,7 @@ async fn plan(
             AskedPublish::Yes => Publish::Asked,
             AskedPublish::No => Publish::Never,
         },
-        image_until: Some(context.clock.now() + IMAGE_WAIT),
+        image_until: Some(context.clock.now() + repository.images.wait),
         priority: request.priority,
         repeats: request.repeats,
         budget,

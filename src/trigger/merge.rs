@@ -18,7 +18,7 @@ use crate::github::PullState;
 use crate::model::{BranchName, CommitSha, RunId, RunPhase, RunState, Trigger};
 use crate::queue::spec::Trust;
 use crate::queue::{RunningJobs, Submitted};
-use crate::store::{Commit, NewRun, RunTerms, StoreError, Write};
+use crate::store::{BranchCommit, Commit, NewRun, RunTerms, StoreError, Write};
 
 /// How far the last tip is looked for, in commits along first parents.
 const LOOK_BACK: usize = 100;
@@ -136,7 +136,6 @@ pub async fn look_at_branch(
         Err(error) => return Err(error.into()),
     };
     let Some(tip) = commits.first().map(|commit| commit.sha.clone()) else { return Ok(MergeAnswer::Absent) };
-    let commits = placed(context, repository, branch, commits).await?;
     let told = context.store.delivered_tips(&repository.name, &format!("refs/heads/{branch}"), now - TOLD_FOR).await?;
     let mut tips: BTreeSet<CommitSha> = told.into_iter().collect();
     let before = context.store.branch_tip(&repository.name, branch).await?;
@@ -161,7 +160,8 @@ pub async fn look_at_branch(
             }
         }
     }
-    let look = Look { context, repository, branch, source: &source, tip: &tip, news, tips, rewritten };
+    let look =
+        Look { context, repository, branch, source: &source, tip: &tip, stretch: &commits, news, tips, rewritten };
     look.answer(now).await
 }
 
@@ -183,31 +183,6 @@ fn news<'c>(
     }
 }
 
-/// The commits with their places on the branch, where the store knows the place of one of them or the whole branch is
-/// there.
-async fn placed(
-    context: &Context,
-    repository: &RepositoryConfig,
-    branch: &BranchName,
-    mut commits: Vec<Candidate>,
-) -> Result<Vec<Candidate>, StoreError> {
-    if commits.iter().any(|commit| commit.position.is_some()) {
-        return Ok(commits);
-    }
-    let shas: Vec<_> = commits.iter().map(|commit| commit.sha.clone()).collect();
-    let known = context.store.positions(&repository.name, branch, &shas).await?;
-    let ends = commits.last().is_some_and(|oldest| oldest.first_parent.is_none());
-    let base = commits.iter().enumerate().find_map(|(at, commit)| Some((at, *known.get(&commit.sha)?)));
-    let base = base.or_else(|| ends.then(|| (commits.len() - 1, 1)));
-    if let Some((at, position)) = base {
-        let newest = u32::try_from(at).ok().and_then(|at| position.checked_add(at));
-        for (behind, commit) in (0_u32..).zip(&mut commits) {
-            commit.position = newest.and_then(|newest| newest.checked_sub(behind)).filter(|position| *position > 0);
-        }
-    }
-    Ok(commits)
-}
-
 /// A branch that has moved.
 struct Look<'a> {
     context: &'a Context,
@@ -215,6 +190,8 @@ struct Look<'a> {
     branch: &'a BranchName,
     source: &'a CommitSource,
     tip: &'a CommitSha,
+    /// The newest commits of the branch, also those that are not new.
+    stretch: &'a [Candidate],
     news: &'a [Candidate],
     tips: BTreeSet<CommitSha>,
     rewritten: bool,
@@ -242,18 +219,16 @@ impl Look<'_> {
         let mut write = self.context.store.write("measure merges").await?;
         // Nothing else submits merges, so that what was decided still holds; what waited may have begun.
         let waiting = self.runs(&mut write, &shas).await?.waiting;
+        let stretch: Vec<_> = self.stretch.iter().map(BranchCommit::from).collect();
+        write.place_stretch(&self.repository.name, self.branch, &stretch).await?;
         for commit in self.news {
-            let Candidate { sha, first_parent, committed_at, position } = commit;
             let known = Commit {
                 repository: self.repository.name.clone(),
-                sha: sha.clone(),
-                first_parent: first_parent.clone(),
-                committed_at: Some(*committed_at),
+                sha: commit.sha.clone(),
+                first_parent: commit.first_parent.clone(),
+                committed_at: Some(commit.committed_at),
             };
             write.record_commit(&known).await?;
-            if let Some(position) = position {
-                write.place_commit(&self.repository.name, self.branch, sha, *position).await?;
-            }
         }
         let mut passed_over = Vec::new();
         for sha in &wanted.passed_over {

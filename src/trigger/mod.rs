@@ -1,9 +1,11 @@
 //! Why commits are measured: every trigger ends in one request, planned and submitted here.
 
+pub mod again;
 pub mod command;
 pub mod context;
 pub mod cron;
 pub mod delivery;
+mod key;
 pub mod looks;
 pub mod manual;
 pub mod merge;

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
@@ -21,9 +20,6 @@ use crate::suite::{Problem, Source, SourceError};
 
 /// How often a job is tried when the infrastructure fails it, unless the caller says otherwise.
 pub const DEFAULT_ATTEMPTS: u32 = 3;
-
-/// How long a job waits for an image that is not built yet, unless the caller says otherwise.
-pub const IMAGE_WAIT: Duration = Duration::from_secs(90 * 60);
 
 /// Everything that decides what is measured.
 #[derive(Clone, Debug)]
@@ -219,6 +215,7 @@ impl<'a> Request<'a> {
             trust: self.trust,
             image,
             pull: self.repository.images.pull,
+            image_wait: self.repository.images.wait,
             takes_repository: self.takes_repository(platform),
             checkout: self.checkout.clone(),
             suite,

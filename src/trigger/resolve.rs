@@ -4,12 +4,14 @@
 
 use chrono::{DateTime, Utc};
 
+use super::Context;
 use super::source::{CommitSource, HistoryError};
 use crate::config::RepositoryConfig;
 use crate::git::{Checkout, GitError};
 use crate::github::GitHubError;
 use crate::model::{BranchName, CommitSha, RepoName};
 use crate::queue::spec::Trust;
+use crate::store::{BranchCommit, StoreError};
 
 /// What is named.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -235,6 +237,37 @@ impl CommitSource {
 
     fn absent(&self, repo: &RepoName, what: String) -> ResolveError {
         ResolveError::Absent { repo: repo.clone(), what, asked: self.describe() }
+    }
+}
+
+/// The newest commits of the branch that is measured, where they tell the place of the commit on it and nothing else
+/// does. Not knowing it keeps nobody from measuring.
+///
+/// # Errors
+/// When the store cannot be read.
+pub async fn stretch(
+    context: &Context,
+    repository: &RepositoryConfig,
+    source: &CommitSource,
+    resolved: &Resolved,
+) -> Result<Vec<BranchCommit>, StoreError> {
+    let Resolved { sha, branch, position, .. } = resolved;
+    if position.is_some()
+        || branch.pull_request().is_some()
+        || context.store.is_placed(&repository.name, branch, sha).await?
+    {
+        return Ok(Vec::new());
+    }
+    let limit = usize::try_from(repository.triggers.pick.look_back).unwrap_or(usize::MAX);
+    match source.branch(&repository.name, branch, limit).await {
+        Ok(found) if found.commits.iter().any(|commit| commit.sha == *sha) => {
+            Ok(found.commits.iter().map(BranchCommit::from).collect())
+        }
+        Ok(_) => Ok(Vec::new()),
+        Err(error) => {
+            tracing::warn!(commit.sha = %sha, "the place of the commit on {branch} is not known: {}", super::told(&error));
+            Ok(Vec::new())
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::{BENCHD_DIR, ContainerSpec, DeviceAccess, EnvValue, Profile};
+use crate::executor::network::OPTIONS;
 
 /// The arguments of `docker create` (or `docker run`) that make the same container; a secret variable stands without
 /// its value, which the docker command then takes from its own environment.
@@ -16,10 +17,12 @@ pub fn create_arguments(spec: &ContainerSpec) -> Vec<String> {
             groups.iter().for_each(|group| add(&["--group-add", group]));
         }
         DeviceAccess::Hpu { runtime, .. } => add(&[&format!("--runtime={runtime}")]),
-        DeviceAccess::Cpu { cores } => {
-            if let Some(cores) = cores {
-                add(&[&format!("--cpuset-cpus={cores}")]);
-            }
+        DeviceAccess::Cpu => {}
+    }
+    if let Some(binding) = &spec.binding {
+        add(&[&format!("--cpuset-cpus={}", binding.cpus)]);
+        if let Some(nodes) = &binding.memory_nodes {
+            add(&[&format!("--cpuset-mems={nodes}")]);
         }
     }
     for var in &spec.env {
@@ -64,8 +67,12 @@ pub fn repeat(spec: &ContainerSpec, input: &Path, workspace: Option<&Path>, resu
     }
     match &spec.profile {
         Profile::Trusted => {}
-        Profile::Untrusted { network } => lines
-            .push(format!("docker network inspect {network} >/dev/null || docker network create --internal {network}")),
+        Profile::Untrusted { network } => {
+            let options: String = OPTIONS.iter().map(|(key, value)| format!(" --opt {key}={value}")).collect();
+            lines.push(format!(
+                "docker network inspect {network} >/dev/null || docker network create --internal{options} {network}"
+            ));
+        }
     }
     lines.push(format!("id=$(docker create {})", create.join(" ")));
     if let Some(workspace) = workspace {

@@ -20,7 +20,8 @@ pub(in crate::executor) fn request() -> PassRequest {
         image: format!("repo@sha256:{}", "0".repeat(64)),
         platform: Platform::Cpu,
         device_type: "Xeon_6972P_192c".parse().unwrap(),
-        devices: DeviceAccess::Cpu { cores: None },
+        devices: DeviceAccess::Cpu,
+        binding: None,
         suite: SuiteRun::of(&suite, &execution, Platform::Cpu),
         files: Vec::new(),
         workspace: None,
@@ -75,6 +76,19 @@ fn untrusted_gets_no_secret_and_cannot_write_the_cache() {
     assert_eq!(host.network_mode.as_deref(), Some("benchd-untrusted"));
     assert_eq!(host.memory, host.memory_swap);
     assert!(host.memory.is_some() && host.pids_limit.is_some());
+}
+
+#[test]
+fn the_engines_log_is_its_own_and_larger_than_ours() {
+    let request = request();
+    let spec = ContainerSpec::of(&request).unwrap();
+    let host = body::create_body(&spec, &request.secrets).host_config.unwrap();
+    // Whatever driver and limits the engine has by default: a rotation would lose the log's head.
+    let log = host.log_config.unwrap();
+    assert_eq!(log.typ.as_deref(), Some("json-file"));
+    let options = log.config.unwrap();
+    assert_eq!((options["max-size"].as_str(), options["max-file"].as_str()), ("256m", "2"));
+    assert!(request.limits.log_bytes < 2 * 256_000_000);
 }
 
 #[test]

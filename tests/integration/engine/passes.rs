@@ -15,7 +15,7 @@ const GOOD: &str = "mkdir -p out/results && echo '[]' >out/results/a.pytorch.jso
 #[tokio::test]
 async fn a_suite_runs_with_its_files_and_leaves_results_and_a_clean_log() {
     let script = r#"
-        [ -t 1 ] && echo 'a terminal'
+        [ -t 1 ] || echo 'a pipe'
         printf '\033[32mgreen\033[0m\n 10%%\r 50%%\r100%%\n'
         set -x
         [[ -z $HF_TOKEN ]]
@@ -40,7 +40,7 @@ async fn a_suite_runs_with_its_files_and_leaves_results_and_a_clean_log() {
     assert!(outcome.ended_at >= outcome.started_at);
     assert!(case.result("latency_a.pytorch.json").is_file() && case.result("deep/x").is_file());
     let lines = case.lines();
-    for wanted in ["a terminal", "green", "100%", "token ***", "no line feed", "cpu Test_CPU_2c 1 any 'value'"] {
+    for wanted in ["a pipe", "green", "100%", "token ***", "no line feed", "cpu Test_CPU_2c 1 any 'value'"] {
         assert!(lines.iter().any(|line| line == wanted), "{wanted:?} is not in {lines:#?}");
     }
     assert!(lines.contains(&"y".repeat(20_000)));
@@ -224,12 +224,20 @@ async fn a_container_that_cannot_start_is_removed() {
 async fn a_network_that_lets_something_out_is_not_used_for_a_forks_code() {
     let mut case = Case::new("true").await;
     let name = case.request.id.container_name();
-    let open = bollard::models::NetworkCreateRequest { name: name.clone(), ..Default::default() };
-    case.engine.docker().create_network(open).await.unwrap();
     case.request.profile = Profile::Untrusted { network: name.clone() };
-    let error = case.run().await.unwrap_err();
-    case.engine.docker().remove_network(&name).await.unwrap();
-    assert!(error.to_string().contains(&format!("{name} exists and is not internal")), "{error}");
+    for (internal, fault) in
+        [(false, "is not internal"), (true, "lacks the option com.docker.network.bridge.inhibit_ipv4=true")]
+    {
+        let open = bollard::models::NetworkCreateRequest {
+            name: name.clone(),
+            internal: Some(internal),
+            ..Default::default()
+        };
+        case.engine.docker().create_network(open).await.unwrap();
+        let error = case.run().await.unwrap_err();
+        case.engine.docker().remove_network(&name).await.unwrap();
+        assert!(error.to_string().contains(&format!("{name} exists and {fault}: remove it")), "{error}");
+    }
 }
 
 /// A small file system, mounted for the time of a test.
@@ -298,7 +306,11 @@ async fn a_forks_code_is_kept_apart_and_the_suite_still_passes() {
         grep -E '^(Cap(Eff|Prm|Bnd)|NoNewPrivs|Seccomp):' /proc/self/status | tr -d '\t' | tr '\n' ' '; echo
         env | sort
         echo "address $(hostname -I | awk '{print $1}')"
-        timeout 3 wget -q -O- http://172.17.0.1:5055/v2/ && echo 'REACHED THE HOST'
+        address=$(hostname -I | awk '{print $1}')
+        for host in "${address%.*}.1" 172.17.0.1 $(ip route | awk '/default/ {print $3}'); do
+            echo hello | timeout 2 nc $host PORT >/dev/null 2>&1 && echo 'REACHED THE HOST'
+            timeout 2 wget -q -O- http://$host:PORT/ >/dev/null 2>&1 && echo 'REACHED THE HOST'
+        done
         timeout 3 wget -q -O- http://1.1.1.1/ && echo 'REACHED THE WORLD'
         timeout 5 nslookup example.org >/dev/null 2>&1 && echo 'RESOLVED A NAME'
         echo x >"$HF_HOME/written" && echo 'WROTE THE CACHE'
@@ -313,7 +325,11 @@ async fn a_forks_code_is_kept_apart_and_the_suite_still_passes() {
         mkdir -p out/results; echo '[]' >out/results/a.pytorch.json
         echo to-stderr >&2
     "#;
-    let mut case = Case::new(script).await;
+    // A service of the host that listens on every address of it.
+    let service = tokio::net::TcpListener::bind("0.0.0.0:0").await.unwrap();
+    let port = service.local_addr().unwrap().port();
+    let reached = async { service.accept().await.map(|(_, from)| from) };
+    let mut case = Case::new(&script.replace("PORT", &port.to_string())).await;
     let cache = case.dir().join("hf");
     std::fs::create_dir(&cache).unwrap();
     std::fs::write(cache.join("model"), "weights\n").unwrap();
@@ -323,7 +339,10 @@ async fn a_forks_code_is_kept_apart_and_the_suite_still_passes() {
     case.request.limits.memory_bytes = Some(256 << 20);
     case.request.limits.disk_bytes = Some(100 << 20);
     case.request.secrets.others = vec![SecretString::from("registry-password")];
-    let outcome = case.outcome().await;
+    let outcome = tokio::select! {
+        outcome = case.outcome() => outcome,
+        from = reached => panic!("{from:?} reached the host"),
+    };
     assert_eq!((outcome.end.clone(), files(&outcome)), (PassEnd::SuiteEnded { code: 0 }, 1));
     let log = case.log();
     for wanted in ["weights", "own cache", "token is valid", "no terminal", "to-stderr", "NoNewPrivs:1", "Seccomp:2"] {

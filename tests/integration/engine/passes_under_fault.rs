@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use benchd::clock::Clock;
-use benchd::executor::{PassEnd, life, run_pass};
+use benchd::executor::container::HfToken;
+use benchd::executor::outcome::NoCompletion;
+use benchd::executor::{PassEnd, PassNotice, PassOutcome, life, run_pass};
+use secrecy::SecretString;
 
 use super::SecondEngine;
 use super::pass_case::{Case, files};
@@ -33,7 +36,7 @@ async fn abandon_after(case: &Case, text: &str) {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    let pass = run_pass(&case.engine, &clock, &case.request, &events, &case.cancel);
+    let pass = Box::pin(run_pass(&case.engine, &clock, &case.request, &events, &case.cancel));
     assert_send(&pass);
     tokio::select! {
         ended = pass => panic!("{ended:?}"),
@@ -78,7 +81,6 @@ async fn what_nobody_adopts_is_removed() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_engine_is_killed_while_the_log_is_followed_and_the_results_are_had() {
     let second = SecondEngine::new("pass-kill");
-    // What a container prints while its engine is away is had, unless it also ends before the engine is back.
     let case = Case::on(second.start().await, &counting(300)).await;
     let kills = async {
         for text in ["line 20", "line 60"] {
@@ -94,6 +96,142 @@ async fn the_engine_is_killed_while_the_log_is_followed_and_the_results_are_had(
     assert_eq!((outcome.end.clone(), files(&outcome)), (PassEnd::SuiteEnded { code: 5 }, 2));
     assert_whole(&case, 300);
     assert!(case.saw("EngineAway") && case.saw("EngineBack"));
+    assert!(was_away(&outcome), "{:?}", outcome.notices);
+}
+
+fn was_away(outcome: &PassOutcome) -> bool {
+    outcome.notices.iter().any(|notice| matches!(notice, PassNotice::EngineAway { .. }))
+}
+
+/// Waits `seconds`, prints 200 numbered lines, leaves results and does `end`.
+fn ends_after(seconds: u32, end: &str) -> String {
+    format!(
+        "echo up; echo 'token hf_verysecrettoken'; sleep {seconds}; echo 'Running test case latency_a'; \
+         for i in $(seq 200); do echo \"line $i\"; done; mkdir -p out/results; \
+         echo '[]' >out/results/a.pytorch.json; {end}"
+    )
+}
+
+/// The main process of the pass's container, as the host numbers it.
+async fn main_process(case: &Case) -> std::path::PathBuf {
+    let container = life::find(&case.engine, case.request.id, Duration::from_secs(5)).await.unwrap().unwrap();
+    let found = case.engine.docker().inspect_container(container.id(), None).await.unwrap();
+    let pid = found.state.unwrap().pid.unwrap();
+    assert!(pid > 0, "it does not run");
+    std::path::Path::new("/proc").join(pid.to_string())
+}
+
+async fn until_gone(process: &std::path::Path) {
+    while process.exists() {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_printed_and_ends_while_the_engine_is_away_is_had() {
+    let second = SecondEngine::new("pass-away");
+    let mut case = Case::on(second.start().await, &ends_after(3, "exit 5")).await;
+    case.request.expected_points = vec!["latency_a".into()];
+    let token = SecretString::from("hf_verysecrettoken");
+    case.request.secrets.hf_token = Some(HfToken::new(&token).unwrap());
+    let meanwhile = async {
+        while !case.saw("token") {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let process = main_process(&case).await;
+        second.kill();
+        until_gone(&process).await;
+        second.start().await;
+    };
+    let (outcome, ()) = tokio::join!(case.outcome(), meanwhile);
+    assert_eq!((outcome.end.clone(), files(&outcome)), (PassEnd::SuiteEnded { code: 5 }, 1));
+    assert_whole(&case, 200);
+    assert!(was_away(&outcome), "{:?}", outcome.notices);
+    assert!(outcome.notices.contains(&PassNotice::LogCompleted { lines: 201 }), "{:?}", outcome.notices);
+    assert_eq!(outcome.points.points, ["latency_a"]);
+    assert!(case.saw("line 200") && case.saw("Point { name: \"latency_a\", number: 1 }"));
+    assert!(case.lines().contains(&"token ***".to_owned()) && !case.log().contains("hf_very"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn benchd_and_the_engine_are_killed_and_the_log_and_the_exit_code_are_had() {
+    let second = SecondEngine::new("pass-both");
+    let case = Case::on(second.start().await, &ends_after(3, "exit 6")).await;
+    abandon_after(&case, "token").await;
+    let process = main_process(&case).await;
+    second.kill();
+    until_gone(&process).await;
+    second.start().await;
+    let outcome = case.outcome().await;
+    assert!(case.saw("Adopted"));
+    assert_eq!((outcome.exit_code, files(&outcome)), (Some(6), 1));
+    assert_whole(&case, 200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_suite_that_prints_more_than_the_pipes_hold_waits_for_the_engine_and_loses_nothing() {
+    let second = SecondEngine::new("pass-full");
+    let script = "echo up; sleep 2; for i in $(seq 60000); do echo \"line $i\"; done; exit 4";
+    let case = Case::on(second.start().await, script).await;
+    let meanwhile = async {
+        while !case.saw("up") {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let process = main_process(&case).await;
+        second.kill();
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        assert!(process.exists(), "it did not wait");
+        second.start().await;
+    };
+    let (outcome, ()) = tokio::join!(case.outcome(), meanwhile);
+    assert_eq!(outcome.end, PassEnd::SuiteEnded { code: 4 });
+    assert_whole(&case, 60_000);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn memory_is_recognised_although_the_engine_forgot_it() {
+    let second = SecondEngine::new("pass-memory");
+    let engine = second.start().await;
+    let mut child = Case::on(engine.clone(), &ends_after(3, "tail /dev/zero; exit 0")).await;
+    let main = Case::on(engine, "echo token; sleep 1000").await;
+    child.request.limits.memory_bytes = Some(48 << 20);
+    let meanwhile = async {
+        while !child.saw("token") || !main.saw("token") {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let processes = (main_process(&child).await, main_process(&main).await);
+        second.kill();
+        // From outside, as the kernel does it.
+        let pid = processes.1.file_name().unwrap().to_owned();
+        assert!(std::process::Command::new("kill").arg("-9").arg(pid).status().unwrap().success());
+        until_gone(&processes.0).await;
+        until_gone(&processes.1).await;
+        second.start().await;
+    };
+    let (of_child, of_main, ()) = tokio::join!(child.outcome(), main.outcome(), meanwhile);
+    assert_eq!((of_child.end.clone(), of_child.out_of_memory), (PassEnd::OutOfMemory, true));
+    assert_whole(&child, 200);
+    assert_eq!((of_main.end.clone(), of_main.out_of_memory), (PassEnd::SuiteEnded { code: 137 }, false));
+    assert!(of_main.notices.contains(&PassNotice::MemoryUnknown), "{:?}", of_main.notices);
+}
+
+#[tokio::test]
+async fn a_copy_of_the_output_that_somebody_changed_is_not_taken_for_the_log() {
+    for (change, why) in [
+        ("rm /benchd/console", NoCompletion::NoCopy),
+        ("rm /benchd/console; ln -s /etc/passwd /benchd/console", NoCompletion::NoCopy),
+        ("seq 100 >/benchd/console", NoCompletion::Unlike),
+        ("head -c 3000000 /dev/zero >/benchd/console", NoCompletion::TooLong),
+    ] {
+        let script = format!("echo up; sleep 1; for i in $(seq 20); do echo \"line $i\"; done; {change}; exit 5");
+        let mut case = Case::new(&script).await;
+        case.request.limits.log_bytes = 1 << 20;
+        abandon_after(&case, "up").await;
+        let outcome = case.outcome().await;
+        assert_eq!(outcome.exit_code, Some(5));
+        assert_whole(&case, 20);
+        assert_eq!(outcome.notices, [PassNotice::LogMayLack { why }], "{change}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -58,9 +58,9 @@ async fn of_a_push_of_several_commits_the_newest_is_measured_and_the_others_are_
     let history = desk.repo.history("main");
     let (repository, main) = ("o/r".parse().unwrap(), "main".parse().unwrap());
     let shas: Vec<_> = history.iter().map(|sha| sha.parse().unwrap()).collect();
-    let positions = desk.context.store.positions(&repository, &main, &shas).await.unwrap();
-    let places: Vec<_> = shas.iter().map(|sha| positions.get(sha).copied()).collect();
-    assert_eq!(places, [Some(6), Some(5), Some(4), None, None, None]);
+    for sha in &shas {
+        assert!(desk.context.store.is_placed(&repository, &main, sha).await.unwrap(), "{sha} has its place");
+    }
     for pair in shas.windows(2).take(3) {
         let commit = desk.context.store.commit(&repository, &pair[0]).await.unwrap().unwrap();
         assert_eq!(commit.first_parent.as_ref(), Some(&pair[1]));

@@ -269,9 +269,13 @@ async fn the_baseline_is_the_newest_of_the_branch_where_the_pull_request_left_it
         };
         write.record_commit(&commit).await.unwrap();
     }
-    for (sha, position) in shas.iter().zip(10..) {
-        write.place_commit(&repository, &"main".parse().unwrap(), &sha.parse().unwrap(), position).await.unwrap();
-    }
+    let stretch = shas.iter().rev().zip((10..=13).rev()).map(|(sha, position)| benchd::store::BranchCommit {
+        sha: sha.parse().unwrap(),
+        committed_at: "2026-09-21T12:00:00Z".parse().unwrap(),
+        first_parent: None,
+        position: Some(position),
+    });
+    write.place_stretch(&repository, &"main".parse().unwrap(), &stretch.collect::<Vec<_>>()).await.unwrap();
     write.commit().await.unwrap();
     let run = site.whole_run(&head, site.by_labels(), 210.0).await;
     let main = "main".parse().unwrap();
