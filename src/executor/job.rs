@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use secrecy::SecretString;
@@ -25,6 +26,7 @@ use super::pass::run_pass;
 use super::room::{CacheRoom, cache_room};
 use super::settings::{fatal_lines, read_only_files, variables};
 use super::telemetry::{SYS, memory_nodes};
+use super::watch::Change;
 use super::workspace::{self, Source};
 use crate::clock::Clock;
 use crate::config::{ExecutionConfig, ImageRequest, RetentionConfig, SecretSource, SuiteFlavour, environment};
@@ -113,10 +115,17 @@ impl Worker {
         cancel: &CancellationToken,
     ) -> Result<Conclusion, StoreError> {
         let stop = cancel.child_token();
-        let work = self.verdict(claimed, devices, listener, &stop);
+        let begun = AtomicU32::new(0);
+        let counting = |event: JobEvent<'_>| {
+            if let JobEvent::Pass(PassEvent::Change(Change::Point { number, .. })) = &event {
+                begun.fetch_max(u32::try_from(*number).unwrap_or(u32::MAX), Ordering::Relaxed);
+            }
+            listener(event);
+        };
+        let work = self.verdict(claimed, devices, &counting, &stop);
         let verdict = tokio::select! {
             verdict = Box::pin(work) => verdict?,
-            lost = self.keep_claim(claimed, &stop) => return lost.map(|()| Conclusion::Cancelled),
+            lost = self.keep_claim(claimed, &begun, &stop) => return lost.map(|()| Conclusion::Cancelled),
         };
         let key = key_of(claimed);
         let end = AttemptEnd {
@@ -128,12 +137,23 @@ impl Worker {
         Ok(end.conclusion)
     }
 
-    /// Renews the lease until it is lost, then stops the work and waits for the container to be gone.
-    async fn keep_claim(&self, claimed: &ClaimedJob, stop: &CancellationToken) -> Result<(), StoreError> {
+    /// Renews the lease until it is lost, then stops the work and waits for the container to be gone. With it goes how
+    /// many points have begun.
+    async fn keep_claim(
+        &self,
+        claimed: &ClaimedJob,
+        begun: &AtomicU32,
+        stop: &CancellationToken,
+    ) -> Result<(), StoreError> {
+        let mut noted = 0;
         let lease = (claimed.lease_until - self.clock.now()).to_std().unwrap_or_default();
         let every = (lease / 3).max(Duration::from_secs(1));
         loop {
             tokio::time::sleep(every).await;
+            let points = begun.load(Ordering::Relaxed);
+            if points != noted && self.queue.note_points(&claimed.claim, points).await.is_ok() {
+                noted = points;
+            }
             match self.queue.heartbeat(&claimed.claim).await {
                 Ok(Heartbeat::Renewed { .. }) => {}
                 Ok(Heartbeat::Lost) => {

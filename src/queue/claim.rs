@@ -295,6 +295,14 @@ impl Queue {
         Ok(heartbeat)
     }
 
+    /// Writes down how many points a pass has begun, for whoever follows it.
+    pub async fn note_points(&self, claim: &Claim, begun: u32) -> Result<Outcome, StoreError> {
+        let mut write = self.store.write("note progress").await?;
+        let outcome = write.note_points(claim, begun).await?;
+        write.commit().await?;
+        Ok(outcome)
+    }
+
     /// Writes down that a pass begins; the first one sets the job running.
     pub async fn begin_pass(&self, claim: &Claim, pass: &PassStart) -> Result<Outcome, StoreError> {
         let now = self.clock.now();

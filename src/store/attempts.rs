@@ -52,6 +52,21 @@ impl Write {
         Ok(())
     }
 
+    /// Writes down how many points a pass that runs has begun, when the claim still holds.
+    pub async fn note_points(&mut self, claim: &Claim, begun: u32) -> Result<Outcome, StoreError> {
+        let statement = "update attempts set points_begun = ?4
+             where job_id = ?1 and attempt = ?2 and runner = ?3 and finished_at is null";
+        let done = sqlx::query(statement)
+            .bind(id_column(claim.job))
+            .bind(claim.attempt)
+            .bind(claim.by.as_str())
+            .bind(begun)
+            .execute(&mut *self.0)
+            .await
+            .map_err(sql(format!("note the progress of job {}", claim.job)))?;
+        Ok(Outcome::of(done.rows_affected()))
+    }
+
     /// Ends an attempt that is still open and still its job's last one.
     pub async fn end_attempt(
         &mut self,

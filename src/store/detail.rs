@@ -55,6 +55,8 @@ pub struct AttemptDetail {
     pub message: Option<String>,
     /// When the retention removed its artifacts.
     pub artifacts_removed_at: Option<DateTime<Utc>>,
+    /// How many points its last pass has begun; the runner tells it with its heartbeats.
+    pub points_begun: u32,
     /// Its passes, first to last.
     pub passes: Vec<PassDetail>,
 }
@@ -201,6 +203,7 @@ impl Store {
                 end: columns.maybe_json("conclusion")?,
                 message: columns.plain("message")?,
                 artifacts_removed_at: columns.maybe_instant("artifacts_removed_at")?,
+                points_begun: columns.number("points_begun")?,
                 passes: passes.remove(&(job, number)).unwrap_or_default(),
             });
         }

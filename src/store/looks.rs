@@ -265,3 +265,71 @@ impl Store {
         rows.iter().map(Look::read).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> DateTime<Utc> {
+        DateTime::from_timestamp(1_780_000_000 + second, 0).unwrap()
+    }
+
+    fn mark(second: i64) -> Mark {
+        let mark = Mark::at_once(&"o/r".parse().unwrap(), LookKind::Pull, 7, "test", at(second));
+        mark.after(TimeDelta::seconds(2), TimeDelta::seconds(5))
+    }
+
+    async fn marked(store: &Store, second: i64) {
+        let mut write = store.write("mark").await.unwrap();
+        write.look_at(&mark(second), at(second)).await.unwrap();
+        write.commit().await.unwrap();
+    }
+
+    async fn only(store: &Store) -> Look {
+        store.waiting_looks(9).await.unwrap().pop().unwrap()
+    }
+
+    #[tokio::test]
+    async fn marks_put_a_look_off_and_only_so_far() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).await.unwrap();
+        for (second, due) in [(0, 2), (1, 3), (2, 4), (4, 5), (9, 5)] {
+            marked(&store, second).await;
+            assert_eq!(only(&store).await.due_at, at(due), "marked after {second} s");
+        }
+        assert_eq!(store.due_looks_at(at(4), None, 9).await.unwrap(), []);
+        assert_eq!(store.due_looks_at(at(5), Some(LookKind::Tag), 9).await.unwrap(), []);
+        assert_eq!(store.due_looks_at(at(5), Some(LookKind::Pull), 9).await.unwrap()[0].generation, 5);
+    }
+
+    #[tokio::test]
+    async fn what_is_marked_while_it_is_looked_at_is_looked_at_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).await.unwrap();
+        marked(&store, 0).await;
+        let look = only(&store).await;
+        marked(&store, 3).await;
+        let mut write = store.write("settle").await.unwrap();
+        assert_eq!(write.settle_look(&look, at(4)).await.unwrap(), Outcome::Moved);
+        write.commit().await.unwrap();
+        let look = only(&store).await;
+        let mut write = store.write("settle").await.unwrap();
+        assert_eq!(write.settle_look(&look, at(5)).await.unwrap(), Outcome::Performed);
+        write.commit().await.unwrap();
+        assert_eq!(store.waiting_looks(9).await.unwrap(), []);
+    }
+
+    #[tokio::test]
+    async fn a_mark_does_not_shorten_the_wait_after_a_failure() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).await.unwrap();
+        marked(&store, 0).await;
+        let mut write = store.write("put off").await.unwrap();
+        let look = only(&store).await;
+        let _there = write.postpone_look(&look, "GitHub is away", at(60)).await.unwrap();
+        write.commit().await.unwrap();
+        marked(&store, 3).await;
+        let look = only(&store).await;
+        assert_eq!((look.due_at, look.attempts, look.last_error.as_deref()), (at(60), 1, Some("GitHub is away")));
+    }
+}

@@ -223,6 +223,7 @@ fn migrations() -> Migrator {
         (4, "github_looks", include_str!("migrations/0004_github_looks.sql")),
         (5, "pulls", include_str!("migrations/0005_pulls.sql")),
         (6, "reports", include_str!("migrations/0006_reports.sql")),
+        (9, "progress", include_str!("migrations/0009_progress.sql")),
     ];
     let migration = |(version, name, text): (i64, &'static str, &'static str)| {
         Migration::new(version, name.into(), MigrationType::Simple, text.into_sql_str(), false)

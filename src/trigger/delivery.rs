@@ -25,7 +25,7 @@ const LONGEST_TEXT_BYTES: usize = 512;
 const COMMAND: &str = "/benchd";
 
 /// The events that something follows from.
-const EVENTS: [&str; 7] = ["pull_request", "push", "create", "issue_comment", "check_run", "check_suite", "ping"];
+pub const EVENTS: [&str; 7] = ["pull_request", "push", "create", "issue_comment", "check_run", "check_suite", "ping"];
 
 /// The actions of a pull request that may change what is measured.
 const PULL_ACTIONS: [&str; 9] = [
@@ -369,6 +369,3 @@ pub(super) fn may_be_command(body: &str) -> bool {
 fn measurable(sha: Option<&str>) -> Option<CommitSha> {
     sha?.parse().ok()
 }
-
-#[cfg(test)]
-mod tests;

@@ -313,7 +313,7 @@ async fn comments(
 
 /// Asks for the deliveries again that failed. What they tell is mostly found without them; a check run that is wanted
 /// again is not.
-async fn redeliver(context: &Context) -> Result<(), LookError> {
+pub async fn redeliver(context: &Context) -> Result<(), LookError> {
     let config = &context.config.github;
     let Some(github) = context.github.as_ref().filter(|github| github.acts_as() == Acting::App) else { return Ok(()) };
     if config.webhook_secret_files.is_empty() {
@@ -342,4 +342,92 @@ fn failed(tried: &[HookDelivery]) -> Vec<u64> {
         known && attempts.len() < MOST_TRIES && !attempts.iter().any(|attempt| attempt.was_taken())
     });
     open.filter_map(|attempts| attempts.iter().max_by_key(|attempt| attempt.id).map(|attempt| attempt.id)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::DateTime;
+
+    use super::*;
+    use crate::github::{PullSide, PullState};
+    use crate::model::{CommitSha, Origin};
+
+    fn sha(digit: &str) -> CommitSha {
+        digit.repeat(40).parse().unwrap()
+    }
+
+    fn pull(number: u64, head: &str, labels: &[&str]) -> Pull {
+        let side = PullSide { sha: sha(head), branch: "b".to_owned(), repository: None };
+        Pull {
+            number,
+            state: PullState::Open,
+            draft: false,
+            title: String::new(),
+            labels: labels.iter().map(|&label| label.to_owned()).collect(),
+            author: None,
+            head: side.clone(),
+            base: side,
+            updated_at: DateTime::UNIX_EPOCH,
+            commits: None,
+        }
+    }
+
+    fn row(number: u64, head: &str, labels: &[&str], standing: Standing) -> PullRow {
+        PullRow {
+            repository: "o/r".parse().unwrap(),
+            number,
+            head: sha(head),
+            head_seen_at: DateTime::UNIX_EPOCH,
+            head_updated_at: DateTime::UNIX_EPOCH,
+            labels: labels.iter().map(|&label| label.to_owned()).collect(),
+            standing,
+            origin: Origin::Own,
+            author: None,
+            base_branch: "main".to_owned(),
+            said: None,
+            said_count: 0,
+            updated_at: DateTime::UNIX_EPOCH,
+        }
+    }
+
+    #[test]
+    fn a_pull_request_is_looked_at_when_a_label_makes_its_change_matter() {
+        let changed = |open: &[Pull], known: &[PullRow]| {
+            let found = changed_pulls(open, known, &PullRequestTrigger::default());
+            found.into_iter().collect::<Vec<_>>()
+        };
+        let ready = Standing::Ready;
+        assert_eq!(changed(&[pull(1, "a", &["bug"]), pull(2, "a", &["ready"])], &[]), [2]);
+        assert_eq!(changed(&[pull(1, "a", &["ready", "bug"])], &[row(1, "a", &["ready"], ready)]), [0; 0]);
+        assert_eq!(changed(&[pull(1, "b", &["ready"])], &[row(1, "a", &["ready"], ready)]), [1], "pushed");
+        assert_eq!(changed(&[pull(1, "b", &["bug"])], &[row(1, "a", &[], ready)]), [0; 0], "nobody wants it");
+        assert_eq!(changed(&[pull(1, "a", &[])], &[row(1, "a", &["ready"], ready)]), [1], "unlabelled");
+        assert_eq!(changed(&[pull(1, "a", &["ready"])], &[row(1, "a", &["ready"], Standing::Draft)]), [1]);
+        assert_eq!(changed(&[], &[row(1, "a", &[], ready)]), [1], "closed or merged");
+    }
+
+    #[test]
+    fn a_delivery_that_was_never_taken_is_asked_for_again_and_not_for_ever() {
+        let tried = |id, guid: &str, event: &str, status_code| HookDelivery {
+            id,
+            guid: guid.to_owned(),
+            delivered_at: DateTime::UNIX_EPOCH,
+            redelivery: false,
+            status_code,
+            event: event.to_owned(),
+            action: None,
+            repository_id: None,
+        };
+        let all = [
+            tried(1, "lost", "check_run", 0),
+            tried(2, "lost", "check_run", 503),
+            tried(3, "taken later", "push", 0),
+            tried(4, "taken later", "push", 202),
+            tried(5, "of no use", "star", 0),
+            tried(6, "hopeless", "push", 400),
+            tried(7, "hopeless", "push", 400),
+            tried(8, "hopeless", "push", 400),
+        ];
+        assert_eq!(failed(&all), [2]);
+    }
 }

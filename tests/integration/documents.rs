@@ -21,7 +21,7 @@ fn configurations_are_read() {
     let files =
         ["demo/benchd.yaml", "deploy/kubernetes/base/benchd.yaml", "deploy/kubernetes/overlays/example/benchd.yaml"];
     let mut configurations: Vec<_> = files.into_iter().map(|file| (file, read(file))).collect();
-    for (page, count) in [("README.md", 2), ("docs/operations.md", 1), ("docs/migrate.md", 2)] {
+    for (page, count) in [("README.md", 2), ("docs/operations.md", 1), ("docs/migrate.md", 2), ("docs/github.md", 1)] {
         let text = read(page);
         let shown = blocks(&text, "yaml");
         assert_eq!(shown.len(), count, "{page}");
@@ -89,6 +89,34 @@ fn tests_that_the_faults_name_exist() {
                 found.into_iter().any(|rest| rest.lines().take(3).any(|line| line.contains(&head))),
                 "{name} is no test"
             );
+        }
+    }
+}
+
+#[test]
+fn the_apps_manifest_asks_for_what_is_needed_and_no_more() {
+    let manifest: serde_json::Value = serde_json::from_str(&read("deploy/github-app.manifest.json")).unwrap();
+    assert!(manifest["hook_attributes"]["url"].as_str().unwrap().ends_with("/webhook/github"));
+    assert_eq!((&manifest["public"], &manifest["hook_attributes"]["active"]), (&false.into(), &true.into()));
+    let events: Vec<&str> =
+        manifest["default_events"].as_array().unwrap().iter().map(|event| event.as_str().unwrap()).collect();
+    // "ping" comes unasked.
+    let mut read: Vec<&str> = benchd::trigger::delivery::EVENTS.iter().copied().filter(|e| *e != "ping").collect();
+    read.sort_unstable();
+    assert_eq!(events, read);
+    let permissions: std::collections::BTreeMap<String, String> =
+        serde_json::from_value(manifest["default_permissions"].clone()).unwrap();
+    let installation =
+        |permissions| benchd::github::Installation { id: 1, account: None, permissions, suspended_at: None };
+    assert_eq!(installation(permissions.clone()).missing(), Vec::<String>::new());
+    for (name, level) in &permissions {
+        let mut less = permissions.clone();
+        less.remove(name);
+        assert_ne!(installation(less).missing(), Vec::<String>::new(), "{name} is not needed");
+        let mut read_only = permissions.clone();
+        if level == "write" {
+            read_only.insert(name.clone(), "read".to_owned());
+            assert_ne!(installation(read_only).missing(), Vec::<String>::new(), "{name}: read would do");
         }
     }
 }

@@ -131,32 +131,12 @@ fn measured(run: &RunReport) -> CheckEnd {
 fn failed(run: &RunReport, kind: FailureKind) -> CheckEnd {
     let timed_out = run.jobs().any(|job| matches!(conclusion_of(job), Some(Conclusion::TimedOut)));
     let skipped = run.jobs().all(|job| super::words::skip_reason(job).is_some());
-    match kind {
-        FailureKind::NothingMeasured if timed_out => CheckEnd::BenchmarksFailed,
-        FailureKind::NothingMeasured if skipped => CheckEnd::Skipped,
-        kind if is_the_commits(kind) => CheckEnd::BenchmarksFailed,
-        FailureKind::ImageMissing
-        | FailureKind::RegistryUnavailable
-        | FailureKind::PullFailed
-        | FailureKind::WrongArchitecture
-        | FailureKind::WorkspaceFailed
-        | FailureKind::PrepareFailed { .. }
-        | FailureKind::EngineUnavailable
-        | FailureKind::StartFailed
-        | FailureKind::DeviceBusy
-        | FailureKind::DiskFull
-        | FailureKind::DiskLimit
-        | FailureKind::OutOfMemory
-        | FailureKind::SuiteMissing
-        | FailureKind::SuiteExit { .. }
-        | FailureKind::ServerDied
-        | FailureKind::NoResults
-        | FailureKind::ZeroedResults
-        | FailureKind::InvalidResults
-        | FailureKind::ResultsTooLarge
-        | FailureKind::LostRunner
-        | FailureKind::NothingMeasured
-        | FailureKind::PublishRefused => CheckEnd::HouseFailed,
+    if is_the_commits(kind) || (kind == FailureKind::NothingMeasured && timed_out) {
+        CheckEnd::BenchmarksFailed
+    } else if kind == FailureKind::NothingMeasured && skipped {
+        CheckEnd::Skipped
+    } else {
+        CheckEnd::HouseFailed
     }
 }
 

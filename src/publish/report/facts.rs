@@ -188,6 +188,9 @@ fn job_report(detail: &JobDetail, places: &[Place]) -> JobReport {
         most_tries: job.max_attempts,
         failed_before: (!ended).then(|| last.and_then(told)).flatten(),
         points,
+        begun: last
+            .filter(|attempt| attempt.finished_at.is_none())
+            .map_or(0, |attempt| usize::try_from(attempt.points_begun).unwrap_or(0)),
         failures,
         repro_command: last.and_then(|attempt| attempt.passes.first()).map(|pass| pass.repro_command.clone()),
         state,

@@ -154,6 +154,8 @@ pub struct JobReport {
     pub failed_before: Option<String>,
     /// Its points.
     pub points: PointCounts,
+    /// How many of them have begun in a pass that runs.
+    pub begun: usize,
     /// Points that came to nothing.
     pub failures: Vec<PointFailure>,
     /// The command that repeats its measurement.
@@ -307,6 +309,13 @@ impl TargetReport {
             tally.count(series.difference.as_ref());
         }
         tally
+    }
+}
+
+impl JobReport {
+    /// How many points are behind it. Of those that have begun, the last one runs.
+    pub fn behind(&self) -> usize {
+        self.points.ended().max(self.begun.saturating_sub(1))
     }
 }
 

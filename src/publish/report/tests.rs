@@ -34,6 +34,7 @@ fn job(number: u64, state: JobStanding) -> JobReport {
         most_tries: 3,
         failed_before: None,
         points: PointCounts { expected: 12, ..PointCounts::default() },
+        begun: 0,
         failures: Vec::new(),
         repro_command: None,
         state,
@@ -176,7 +177,8 @@ fn states() -> Vec<(&'static str, PullReport)> {
     ];
     let mut done = job(5, ended(Conclusion::Success, None));
     done.points.ok = 12;
-    let running = job(6, JobStanding::Running { ends_at: Some(at(55)) });
+    let mut running = job(6, JobStanding::Running { ends_at: Some(at(55)) });
+    running.begun = 4;
     all.push(("running", report(RunState::Running, vec![done.clone(), running])));
     let mut again = job(5, waiting(1, taken.clone()));
     again.tries = 1;

@@ -135,15 +135,16 @@ pub fn answer(run: &RunReport, style: Style) -> String {
         }
         Overall::Running { ends_at } => {
             let points = run.points();
+            let behind: usize = run.jobs().map(JobReport::behind).sum();
             let mut text = style.strong("Running");
             text.push_str(&on);
             if points.expected > 0 {
                 let _ok = write!(
                     text,
                     ": {} of {} ({} %)",
-                    points.ended(),
+                    behind,
                     counted(points.expected, "point"),
-                    percent_of(points.ended(), points.expected)
+                    percent_of(behind, points.expected)
                 );
             }
             if let Some(ends_at) = ends_at {

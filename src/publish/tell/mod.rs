@@ -250,16 +250,16 @@ impl Teller {
     async fn failed(&self, error: &crate::github::GitHubError, attempts: u32, pull: &PullKey) -> Telling {
         let now = self.clock.now();
         let reason = with_causes(error);
-        let failed = match judge(error, attempts, now) {
+        let mut failed = judge(error, attempts, now);
+        if failed == Failed::Gone {
             // A pull request that is gone is told nothing any more; a repository that we may not see is waited for.
-            Failed::Gone => match self.github.repository(&pull.repository).await {
+            failed = match self.github.repository(&pull.repository).await {
                 Ok(Some(_)) => Failed::Never,
                 Ok(None) | Err(_) => {
                     Failed::Later { at: now + TimeDelta::minutes(5), everything: false, trouble: true }
                 }
-            },
-            other @ (Failed::Later { .. } | Failed::TooLong | Failed::Never) => other,
-        };
+            };
+        }
         match failed {
             Failed::Later { at, everything, trouble } => {
                 if everything {

@@ -1,6 +1,7 @@
 //! Reads the rows that reports are made of.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use super::Teller;
 use crate::config::RepositoryConfig;
@@ -152,10 +153,8 @@ impl Teller {
             baselines = self.store.baselines_of_run(run, base).await?;
             for value in &values {
                 let Some(baseline) = baselines.get(&value.series) else { continue };
-                let key = (baseline.run, value.target.clone());
-                if let std::collections::btree_map::Entry::Vacant(unread) = machines.entry(key) {
-                    let found = self.store.machines_of_run(baseline.run, &value.target).await?;
-                    unread.insert(found);
+                if let Entry::Vacant(place) = machines.entry((baseline.run, value.target.clone())) {
+                    place.insert(self.store.machines_of_run(baseline.run, &value.target).await?);
                 }
             }
         }

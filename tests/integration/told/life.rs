@@ -30,6 +30,9 @@ async fn a_run_is_followed_from_the_queue_to_its_result_and_a_restart_tells_noth
     site.tell(&teller).await;
     assert!(first_line(&site.comment()).starts_with("**Running**"), "{}", site.comment());
     assert_eq!(site.check(&head), ("in_progress".into(), None));
+    let _noted = site.queue.note_points(&job.claim, 3).await.unwrap();
+    let detail = site.store.run_detail(run).await.unwrap().unwrap();
+    assert_eq!(detail.jobs[0].attempts[0].points_begun, 3);
     site.later(600);
     site.end(&job, 104.0).await;
     assert_eq!(site.state(run).await, RunState::Measured, "it is published when the answer is there");
@@ -244,4 +247,52 @@ async fn answers_are_given_once_and_in_order() {
     site.tell(&teller).await;
     assert_eq!(site.answers().await[3], OwedState::Kept);
     assert_eq!(site.check(&site.pull.head()).0, "queued");
+}
+
+#[tokio::test]
+async fn the_baseline_is_the_newest_of_the_branch_where_the_pull_request_left_it() {
+    let site = Site::new().await;
+    let repository: benchd::model::RepoName = "o/r".parse().unwrap();
+    let shas: Vec<String> = ["1", "2", "3", "4"].iter().map(|digit| digit.repeat(40)).collect();
+    // The second commit is measured last, the third one not at all; the pull request left the branch at the third one.
+    for (index, latency) in [(0, 100.0), (3, 400.0), (1, 200.0)] {
+        let _run = site.whole_run(&shas[index], Trigger::Merge, latency).await;
+    }
+    let head = site.pull.head();
+    let mut write = site.store.write("place commits").await.unwrap();
+    for (sha, parent) in [(&shas[2], None), (&head, Some(&shas[2]))] {
+        let commit = benchd::store::Commit {
+            repository: repository.clone(),
+            sha: sha.parse().unwrap(),
+            first_parent: parent.map(|parent| parent.parse().unwrap()),
+            committed_at: None,
+        };
+        write.record_commit(&commit).await.unwrap();
+    }
+    let stretch = shas.iter().rev().zip((10..=13).rev()).map(|(sha, position)| benchd::store::BranchCommit {
+        sha: sha.parse().unwrap(),
+        committed_at: "2026-09-21T12:00:00Z".parse().unwrap(),
+        first_parent: None,
+        position: Some(position),
+    });
+    write.place_stretch(&repository, &"main".parse().unwrap(), &stretch.collect::<Vec<_>>()).await.unwrap();
+    write.commit().await.unwrap();
+    let run = site.whole_run(&head, site.by_labels(), 210.0).await;
+    let main = "main".parse().unwrap();
+    let found = site.store.baselines_of_run(run, &main).await.unwrap();
+    let found = found.values().next().unwrap();
+    assert_eq!((found.sha.as_str(), found.value, found.older_by), (shas[1].as_str(), 200.0, Some(1)));
+    site.tell(&site.teller()).await;
+    let told = site.comment();
+    assert!(told.contains("1 commit older than where this pull request left its branch"), "{told}");
+    assert!(told.contains("+5.0 % worse"), "{told}");
+    // Another pull request's head is nobody's baseline.
+    let _other = site.whole_run(&"5".repeat(40), Trigger::PullRequest { number: 99 }, 1.0).await;
+    let again = site.whole_run(&"6".repeat(40), site.by_labels(), 1.0).await;
+    let found = site.store.baselines_of_run(again, &main).await.unwrap();
+    assert_eq!(
+        found.values().next().unwrap().sha.as_str(),
+        shas[3],
+        "its place is not known: the newest of the branch"
+    );
 }
