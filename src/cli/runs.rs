@@ -22,6 +22,9 @@ pub struct Args {
     /// Only runs in this state (requested, queued, running, measured, published, failed, cancelled, superseded)
     #[arg(long)]
     state: Option<RunPhase>,
+    /// Only runs of this commit (40 digits) or release tag
+    #[arg(long, value_name = "SHA|TAG")]
+    commit: Option<String>,
     /// Only runs older than this one: the next page
     #[arg(long, value_name = "RUN")]
     before: Option<RunId>,
@@ -33,10 +36,11 @@ pub struct Args {
 /// Runs the command.
 pub async fn run(args: Args) -> CommandResult {
     let source = args.source.open().await?;
-    let filter = RunFilter { repository: args.repo, branch: args.branch, state: args.state, before: args.before };
-    let runs = source.runs(args.limit, &filter).await?;
+    let Args { limit, repo: repository, branch, state, commit, before, json, .. } = args;
+    let filter = RunFilter { repository, branch, state, commit, before };
+    let runs = source.runs(limit, &filter).await?;
     source.close().await;
-    if args.json {
+    if json {
         terminal::print_json(&runs).map_err(Failure::infrastructure)?;
     } else if runs.is_empty() {
         terminal::print(format_args!("no runs"));

@@ -8,15 +8,16 @@ use super::source::{Source, SourceArgs};
 use super::tables::Shown;
 use super::{Answer, CommandResult, Failure, tables, terminal};
 use crate::http::api::runs::ValueWithPrevious;
-use crate::model::{Conclusion, FailureKind, JobState, RunId, RunState};
+use crate::model::{Conclusion, FailureKind, JobState, RunState};
 use crate::store::artifacts::AttemptKey;
 use crate::store::{Previous, RunDetail, SeriesValue};
 
 /// Arguments of `benchd show`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The run (`benchd runs` lists them)
-    run: RunId,
+    /// The run (`benchd runs` lists them), or a commit (40 digits) or release tag: its newest run
+    #[arg(value_name = "RUN|SHA|TAG")]
+    run: String,
     #[command(flatten)]
     source: SourceArgs,
     /// Show every metric with its raw values
@@ -49,8 +50,9 @@ struct PassFiles {
 /// Runs the command.
 pub async fn run(args: Args) -> CommandResult {
     let source = args.source.open().await?;
-    let detail = source.run(args.run).await?;
-    let values = source.results(args.run).await?;
+    let run = source.named_run(&args.run).await?;
+    let detail = source.run(run).await?;
+    let values = source.results(run).await?;
     let files = files(&detail, &source);
     source.close().await;
     if args.json {

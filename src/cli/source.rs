@@ -84,6 +84,7 @@ impl Source {
                     ("repository", filter.repository.as_ref().map(ToString::to_string)),
                     ("branch", filter.branch.as_ref().map(ToString::to_string)),
                     ("state", filter.state.map(|state| state.to_string())),
+                    ("commit", filter.commit.clone()),
                     ("before", filter.before.map(|before| before.to_string())),
                 ];
                 for (name, value) in named {
@@ -93,6 +94,19 @@ impl Source {
             }
             Self::Local { store, .. } => store.list_runs(limit, filter).await.map_err(Failure::infrastructure),
         }
+    }
+
+    /// The run that is meant: its id, or a commit or release tag, whose newest run it is.
+    pub async fn named_run(&self, name: &str) -> Result<RunId, Failure> {
+        if let Ok(run) = name.parse() {
+            return Ok(run);
+        }
+        let filter = RunFilter { commit: Some(name.to_owned()), ..RunFilter::default() };
+        let newest = self.runs(1, &filter).await?.into_iter().next();
+        newest.map(|summary| summary.run.id).ok_or_else(|| {
+            let error = "is no run, and no commit or release tag that has one: `benchd runs` lists the runs";
+            Failure::usage(anyhow::anyhow!("`{name}` {error}"))
+        })
     }
 
     /// A run that must be there.

@@ -25,9 +25,9 @@ pub struct Args {
     /// Repository [default: the first one that the server is configured for]
     #[arg(long, value_name = "OWNER/NAME")]
     repo: Option<RepoName>,
-    /// Commit with all its 40 digits
-    #[arg(long, value_name = "SHA", group = "named")]
-    commit: Option<CommitSha>,
+    /// Commit with all its 40 digits, or a tag
+    #[arg(long, value_name = "SHA|TAG", group = "named")]
+    commit: Option<String>,
     /// Branch: its tip; beside --commit, where the commit is
     #[arg(long, value_name = "BRANCH")]
     branch: Option<BranchName>,
@@ -143,11 +143,14 @@ pub async fn run(args: Args) -> CommandResult {
 
 impl Args {
     fn request(&self) -> ManualRequest {
+        let commit = self.commit.as_deref().and_then(|name| name.parse::<CommitSha>().ok());
+        // What is no commit id is the name of one.
+        let tag = self.commit.clone().filter(|_| commit.is_none()).or_else(|| self.tag.clone());
         ManualRequest {
             repository: self.repo.clone(),
-            commit: self.commit.clone(),
+            commit,
             branch: self.branch.clone(),
-            tag: self.tag.clone(),
+            tag,
             pull_request: self.pull_request,
             targets: self.targets.clone(),
             models: self.models.clone(),

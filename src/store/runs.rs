@@ -139,6 +139,8 @@ pub struct RunFilter {
     pub branch: Option<BranchName>,
     /// Only in this state.
     pub state: Option<RunPhase>,
+    /// Only of this commit: its id, or a release tag.
+    pub commit: Option<String>,
     /// Only those older than this run (the last of the page before).
     pub before: Option<RunId>,
 }
@@ -333,6 +335,11 @@ impl Store {
         }
         if let Some(state) = filter.state {
             query.push(" and state = ").push_bind(state.as_str());
+        }
+        if let Some(commit) = &filter.commit {
+            query.push(" and (sha = lower(").push_bind(commit).push(") or trigger ->> 'tag' = ").push_bind(commit);
+            query.push(" or sha in (select tags.sha from tags where tags.repository = runs.repository and tag = ");
+            query.push_bind(commit).push("))");
         }
         if let Some(before) = filter.before {
             query.push(" and id < ").push_bind(id_column(before));

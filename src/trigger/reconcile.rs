@@ -313,7 +313,7 @@ async fn comments(
 
 /// Asks for the deliveries again that failed. What they tell is mostly found without them; a check run that is wanted
 /// again is not.
-async fn redeliver(context: &Context) -> Result<(), LookError> {
+pub async fn redeliver(context: &Context) -> Result<(), LookError> {
     let config = &context.config.github;
     let Some(github) = context.github.as_ref().filter(|github| github.acts_as() == Acting::App) else { return Ok(()) };
     if config.webhook_secret_files.is_empty() {

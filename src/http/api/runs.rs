@@ -33,6 +33,8 @@ pub struct ListQuery {
     pub branch: Option<BranchName>,
     /// Only in this state.
     pub state: Option<RunPhase>,
+    /// Only of this commit: its id with all 40 digits, or a release tag.
+    pub commit: Option<String>,
     /// Only those older than this run: the next page.
     pub before: Option<RunId>,
     /// How many, 1 to 200. Default: 20.
@@ -75,6 +77,7 @@ pub async fn list(State(state): State<AppState>, Query(query): Query<ListQuery>)
         repository: query.repository.clone(),
         branch: query.branch.clone(),
         state: query.state,
+        commit: query.commit.clone(),
         before: query.before,
     };
     // One more than wanted tells whether there is a next page.
@@ -98,6 +101,7 @@ fn next_page(query: &ListQuery, limit: u32, last: RunId) -> String {
         ("repository", query.repository.as_ref().map(RepoName::as_str)),
         ("branch", query.branch.as_ref().map(BranchName::as_str)),
         ("state", query.state.map(RunPhase::as_str)),
+        ("commit", query.commit.as_deref()),
     ];
     for (name, value) in named {
         if let Some(value) = value {
