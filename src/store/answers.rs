@@ -160,17 +160,6 @@ impl Write {
             .map_err(sql(format!("postpone answer {id}")))?;
         Ok(Outcome::of(done.rows_affected()))
     }
-
-    /// Forgets answers that were settled before `before`, in order to keep the table small. Their keys may be owed
-    /// again afterwards, so `before` lies further back than anything is told twice from outside.
-    pub async fn forget_answers(&mut self, before: DateTime<Utc>) -> Result<u64, StoreError> {
-        let done = sqlx::query("delete from answers where settled_at < ?1")
-            .bind(before.timestamp_millis())
-            .execute(&mut *self.0)
-            .await
-            .map_err(sql("forget old answers"))?;
-        Ok(done.rows_affected())
-    }
 }
 
 impl Store {

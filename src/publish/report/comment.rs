@@ -1,8 +1,7 @@
 //! The comment of a pull request: Markdown, small by design. What does not fit goes by whole rows and sections, so that
 //! no table is ever cut in the middle.
 
-use std::fmt;
-
+use super::marker::Marker;
 use super::text::{block, code, counted, number};
 use super::words::{Overall, Style, answer, conclusion_of, plain_percent, time};
 use super::{Head, JobReport, JobStanding, Links, Publishing, PullReport, RunReport, SeriesReport, TargetReport};
@@ -18,19 +17,6 @@ const NAME: usize = 80;
 const REASON: usize = 200;
 /// Longest command that repeats a measurement, in characters.
 const COMMAND: usize = 3000;
-
-/// The hidden line by which a comment is known as the one of a pull request and of this benchd.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Marker {
-    /// What it marks: `comment`, or `answer` with a hash of its key.
-    pub what: String,
-    /// Whose pull request. Written for people; a repository may be renamed, so it is not compared.
-    pub repository: RepoName,
-    /// The pull request's number.
-    pub number: u64,
-    /// What this benchd is called.
-    pub name: String,
-}
 
 /// How much is shown.
 #[derive(Clone, Copy, Debug)]
@@ -578,33 +564,4 @@ fn folded(title: &str, text: &str) -> String {
 /// Whole minutes, rounded up: what took a moment took a minute.
 fn number_of_minutes(seconds: u64) -> u64 {
     seconds.div_ceil(60)
-}
-
-impl Marker {
-    /// The marker of a report's comment.
-    pub fn of(report: &PullReport) -> Self {
-        Self {
-            what: "comment".to_owned(),
-            repository: report.repository.clone(),
-            number: report.number,
-            name: report.name.clone(),
-        }
-    }
-
-    /// Whether a comment carries this marker: a line of its own.
-    pub fn is_in(&self, body: &str) -> bool {
-        let (begin, end) = self.ends();
-        body.lines().map(str::trim).any(|line| line.starts_with(&begin) && line.ends_with(&end))
-    }
-
-    fn ends(&self) -> (String, String) {
-        (format!("<!-- benchd:{} of ", self.what), format!(" #{} by {} -->", self.number, self.name))
-    }
-}
-
-impl fmt::Display for Marker {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (begin, end) = self.ends();
-        write!(f, "{begin}{}{end}", self.repository)
-    }
 }

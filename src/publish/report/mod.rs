@@ -4,6 +4,7 @@
 mod check;
 mod comment;
 mod facts;
+mod marker;
 pub mod text;
 mod words;
 
@@ -20,8 +21,9 @@ use crate::queue::place::Why;
 use crate::store::LeftOut;
 
 pub use check::{Check, CheckEnd, CheckPhase, check};
-pub use comment::{Marker, comment};
+pub use comment::comment;
 pub use facts::{Sources, run_report};
+pub use marker::Marker;
 pub use words::{Style, answer, state_key};
 
 /// What a pull request is told.
