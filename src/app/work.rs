@@ -6,8 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
+use super::alive::end_what_is_left;
 use super::runner::connect_engine;
 use super::serve::{Daemon, ROOM_NEEDED_BYTES, ServeError, is_open, worker_on};
 use crate::config::environment;
@@ -29,6 +31,9 @@ const ASK_EVERY: Duration = Duration::from_millis(500);
 /// How often an engine that is away is looked for.
 const CONNECT_EVERY: Duration = Duration::from_secs(5);
 
+/// How often what a killed `benchd run` left is looked for.
+const CLEAR_EVERY: Duration = Duration::from_secs(10);
+
 /// Executes jobs until `stop`.
 pub(super) async fn run(daemon: Arc<Daemon>, pulse: Pulse, stop: CancellationToken) -> Result<(), ServeError> {
     let Some(engine) = engine(&daemon, &pulse, &stop).await else { return Ok(()) };
@@ -43,9 +48,12 @@ pub(super) async fn run(daemon: Arc<Daemon>, pulse: Pulse, stop: CancellationTok
         }
         Err(error) => tracing::warn!("failed to look for jobs to adopt: {}", with_causes(&error)),
     }
+    let mut clearing = interval(CLEAR_EVERY);
+    clearing.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             () = stop.cancelled() => break,
+            _ = clearing.tick() => clear(&daemon, &worker).await,
             Some(ended) = jobs.join_next() => { ended?; }
             () = tokio::time::sleep(ASK_EVERY) => {}
         }
@@ -107,6 +115,16 @@ async fn adopt(daemon: &Daemon, worker: &Worker) -> Result<Vec<ClaimedJob>, Stor
         Err(error) => tracing::warn!("failed to look for left containers: {}", with_causes(&error)),
     }
     Ok(held)
+}
+
+/// Ends what killed `benchd run` processes left on this host.
+async fn clear(daemon: &Daemon, worker: &Worker) {
+    match end_what_is_left(&worker.engine, &daemon.store, &daemon.queue, &daemon.config.state_dir).await {
+        Ok(runs) => {
+            runs.iter().for_each(|run| tracing::info!(run.id = %run, "removed what a killed `benchd run` left"))
+        }
+        Err(error) => tracing::warn!("failed to remove what a killed `benchd run` left: {}", with_causes(&error)),
+    }
 }
 
 fn begin(jobs: &mut JoinSet<()>, worker: &Arc<Worker>, claimed: ClaimedJob) {

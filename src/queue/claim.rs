@@ -94,7 +94,11 @@ impl Queue {
     pub async fn claim(&self, offer: &ClaimOffer) -> Result<Option<ClaimedJob>, StoreError> {
         let now = self.clock.now();
         let runners = self.store.runners().await?;
-        let seen = self.see(offer, &runners, now)?;
+        // A process that measures one run is no place where others may run one day.
+        let seen = match offer.run {
+            None => self.see(offer, &runners, now)?,
+            Some(_) => None,
+        };
         if seen.is_none() && !self.store.has_claimable(now).await? {
             return Ok(None);
         }
@@ -134,7 +138,8 @@ impl Queue {
         Ok(durations)
     }
 
-    /// The jobs that a runner holds, with their slots: what a restart adopts.
+    /// The jobs that a runner holds, with their slots: what a restart adopts. Another runner on the same host may
+    /// live, so that nothing of it is among them.
     pub async fn held(&self, by: &RunnerName) -> Result<Vec<ClaimedJob>, StoreError> {
         let held = self.store.held_jobs(Some(by)).await?;
         Ok(held.into_iter().map(|held| held.claimed).collect())
@@ -152,7 +157,7 @@ impl Queue {
         let due = |job: &QueuedJob| matches!(job.state, JobState::Queued { not_before } if not_before <= now);
         let mut jobs: Vec<_> = jobs.iter().filter(|job| due(job) && offer.is_for(job)).collect();
         in_order(&mut jobs, durations, now);
-        let mut held = write.held_jobs(&offer.by).await?;
+        let mut held = write.jobs_held_on_host(&offer.by).await?;
         held.retain(|held| offer.run.is_none_or(|run| held.claimed.job.run == run));
         let held = holding(&held, durations);
         let wanting = wanting(&jobs, durations);
@@ -199,9 +204,8 @@ impl Queue {
         runners: &[RunnerRow],
         now: DateTime<Utc>,
     ) -> Result<Option<RunnerRow>, StoreError> {
-        let offered = ClaimOffer { run: None, ..offer.clone() };
         let offered =
-            serde_json::to_value(&offered).map_err(|source| StoreError::Json { column: "runners.offer", source })?;
+            serde_json::to_value(offer).map_err(|source| StoreError::Json { column: "runners.offer", source })?;
         let known = runners.iter().find(|runner| runner.name == offer.by);
         if known.is_some_and(|known| known.offer == offered && (now - known.seen_at).abs() < SEEN_EVERY) {
             return Ok(None);
@@ -221,7 +225,7 @@ fn largest(offer: &ClaimOffer, runners: &[RunnerRow], now: DateTime<Utc>) -> u32
     let alike = runners.iter().filter(|runner| {
         runner.platform == offer.host.platform
             && runner.device_type == offer.host.device_type
-            && runner.name != offer.by
+            && runner.name.host() != offer.by.host()
             && now - runner.seen_at < GONE_AFTER
     });
     let others = alike.filter_map(|runner| ClaimOffer::deserialize(&runner.offer).ok());

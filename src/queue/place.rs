@@ -276,7 +276,8 @@ fn place(job: &QueuedJob, of: u32) -> Place {
 fn tell<'a>(told: &mut Told<'a>, rows: &Rows, jobs: &[&QueuedJob], offer: &'a ClaimOffer, at: DateTime<Utc>) {
     let due = |job: &QueuedJob| matches!(job.state, JobState::Queued { not_before } if not_before <= at);
     let due: Vec<_> = jobs.iter().filter(|job| due(job) && offer.is_for(job)).copied().collect();
-    let own: Vec<_> = rows.held.iter().filter(|held| held.claimed.claim.by == offer.by).cloned().collect();
+    let own: Vec<_> =
+        rows.held.iter().filter(|held| held.claimed.claim.by.host() == offer.by.host()).cloned().collect();
     let held = holding(&own, &rows.durations);
     let wanting = wanting(&due, &rows.durations);
     let busy = offer.busy_devices();

@@ -124,9 +124,11 @@ impl Write {
         read_unfinished(&mut *self.0).await
     }
 
-    /// The jobs that a runner holds, as this write sees them.
-    pub async fn held_jobs(&mut self, by: &RunnerName) -> Result<Vec<HeldJob>, StoreError> {
-        read_held(&mut *self.0, Some(by)).await
+    /// The jobs that the runners on the host of `by` hold, as this write sees them.
+    pub async fn jobs_held_on_host(&mut self, by: &RunnerName) -> Result<Vec<HeldJob>, StoreError> {
+        let mut held = read_held(&mut *self.0, None).await?;
+        held.retain(|held| held.claimed.claim.by.host() == by.host());
+        Ok(held)
     }
 }
 
