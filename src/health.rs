@@ -61,7 +61,7 @@ impl std::fmt::Display for Part {
     }
 }
 
-/// Why the daemon is not ready.
+/// Why the daemon is not ready, or, for a pause, why it does less than it could.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Trouble {
     /// What is in trouble.
@@ -70,6 +70,14 @@ pub struct Trouble {
     pub reason: String,
     /// Since when.
     pub since: DateTime<Utc>,
+}
+
+impl Trouble {
+    /// Whether it is what a person wants rather than a fault: it is told, and the daemon stays ready. A paused daemon
+    /// must still be sent webhooks, and the request that resumes it.
+    pub fn is_note(&self) -> bool {
+        self.part == Part::Paused
+    }
 }
 
 /// A task that has not shown a sign of life for longer than it may.
@@ -116,7 +124,7 @@ impl Health {
         let told = known.troubles.insert(part, (reason.clone(), since));
         drop(known);
         if told.is_none() {
-            tracing::warn!(health.part = %part, "not ready: {reason}");
+            tracing::warn!(health.part = %part, "{reason}");
         }
     }
 

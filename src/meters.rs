@@ -60,7 +60,11 @@ meters! {
     IMAGE_PULLS = Counter "benchd_image_pulls_total" ["outcome"]
         "Images asked for: `present` on the host already, `pulled`, or `failed`.";
     API_CALLS = Counter "benchd_api_calls_total" ["service", "outcome"]
-        "Calls to `github`, `registry` and `object_store`; the outcome is `ok`, `refused` or `failed`.";
+        "Calls to `github`, `registry` and `object_store`; the outcome is `ok`, `unchanged` (a free 304), `refused` or `failed`.";
+    DELIVERIES = Counter "benchd_deliveries_total" ["event", "outcome"]
+        "Webhook deliveries by event and outcome: `marked`, `known`, `ignored`, `refused` or `failed`.";
+    LOOKS = Counter "benchd_looks_total" ["kind", "outcome"]
+        "Looks at GitHub by what was looked at; the outcome is `answered` or `postponed`.";
     HTTP_REQUESTS = Counter "benchd_http_requests_total" ["method", "route", "status"]
         "Requests that were answered, by route and status.";
 }
@@ -107,6 +111,8 @@ pub enum Service {
 pub enum Call {
     /// With the answer, also "there is no such thing".
     Ok,
+    /// With "not modified": GitHub does not count it.
+    Unchanged,
     /// With a refusal: not permitted, not valid, too often.
     Refused,
     /// Without an answer.
@@ -117,6 +123,7 @@ impl Call {
     /// How a call ended that was answered with this HTTP status. "There is no such thing" is an answer.
     pub fn of_status(status: u16) -> Self {
         match status {
+            304 => Self::Unchanged,
             0..400 | 404 => Self::Ok,
             400..500 => Self::Refused,
             500.. => Self::Failed,
@@ -191,10 +198,44 @@ pub fn api_call(service: Service, outcome: Call) {
     };
     let outcome = match outcome {
         Call::Ok => "ok",
+        Call::Unchanged => "unchanged",
         Call::Refused => "refused",
         Call::Failed => "failed",
     };
     metrics::counter!(API_CALLS.name, "service" => service, "outcome" => outcome).increment(1);
+}
+
+/// What became of a webhook delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeliveryOutcome {
+    /// It was stored, and something is looked at because of it.
+    Marked,
+    /// It had come before.
+    Known,
+    /// It is about nothing that is followed.
+    Ignored,
+    /// It cannot be accepted as it is.
+    Refused,
+    /// It could not be stored.
+    Failed,
+}
+
+/// A webhook delivery was answered. Events that benchd knows nothing of count as `other`: names come from outside.
+pub fn delivery(event: &'static str, outcome: DeliveryOutcome) {
+    let outcome = match outcome {
+        DeliveryOutcome::Marked => "marked",
+        DeliveryOutcome::Known => "known",
+        DeliveryOutcome::Ignored => "ignored",
+        DeliveryOutcome::Refused => "refused",
+        DeliveryOutcome::Failed => "failed",
+    };
+    metrics::counter!(DELIVERIES.name, "event" => event, "outcome" => outcome).increment(1);
+}
+
+/// Something on GitHub was looked at.
+pub fn look(kind: &'static str, answered: bool) {
+    let outcome = if answered { "answered" } else { "postponed" };
+    metrics::counter!(LOOKS.name, "kind" => kind, "outcome" => outcome).increment(1);
 }
 
 /// A request was answered; `route` is the pattern, never the path.

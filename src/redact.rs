@@ -3,7 +3,7 @@
 //! no line of its own log can hold one.
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::{PoisonError, RwLock};
 
 use aho_corasick::{AhoCorasick, MatchKind};
@@ -74,20 +74,47 @@ impl Redactor {
     }
 }
 
+/// So many secrets that pass by themselves are remembered.
+const MOST_PASSING: usize = 32;
+
 /// What this process has read as a secret so far.
 struct Learnt {
     secrets: BTreeSet<String>,
+    /// Those that are worth nothing after a while, the oldest first.
+    passing: VecDeque<String>,
     redactor: Redactor,
 }
 
-static LEARNT: RwLock<Learnt> =
-    RwLock::new(Learnt { secrets: BTreeSet::new(), redactor: Redactor { matcher: None, longest: 0 } });
+impl Learnt {
+    fn rebuild(&mut self) {
+        self.redactor = Redactor::new(self.secrets.iter().chain(&self.passing).map(String::as_str));
+    }
+}
+
+static LEARNT: RwLock<Learnt> = RwLock::new(Learnt {
+    secrets: BTreeSet::new(),
+    passing: VecDeque::new(),
+    redactor: Redactor { matcher: None, longest: 0 },
+});
 
 /// Remembers a secret that was read, for [`masked`].
 pub fn learn(secret: &str) {
     let mut learnt = LEARNT.write().unwrap_or_else(PoisonError::into_inner);
     if learnt.secrets.insert(secret.to_owned()) {
-        learnt.redactor = Redactor::new(learnt.secrets.iter().map(String::as_str));
+        learnt.rebuild();
+    }
+}
+
+/// Remembers a secret that ends by itself, such as a token for an hour: only the newest ones are kept, as a daemon gets
+/// new ones for months.
+pub fn learn_passing(secret: &str) {
+    let mut learnt = LEARNT.write().unwrap_or_else(PoisonError::into_inner);
+    if !learnt.passing.iter().any(|known| known == secret) {
+        learnt.passing.push_back(secret.to_owned());
+        while learnt.passing.len() > MOST_PASSING {
+            learnt.passing.pop_front();
+        }
+        learnt.rebuild();
     }
 }
 

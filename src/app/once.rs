@@ -1,17 +1,23 @@
 //! One run on this host, from its plan to its deliveries, without a daemon: what `benchd run` does between reading its
 //! arguments and printing.
 
+use std::time::Duration;
+
 use tokio_util::sync::CancellationToken;
 
 use super::alive::{AliveError, SignOfLife, end_what_is_left};
 use super::runner::Runner;
 use crate::config::Packing;
-use crate::executor::job::JobEvent;
+use crate::executor::job::{JobEvent, Worker};
+use crate::health::with_causes;
 use crate::model::{Conclusion, DeviceId, RunId, Target};
 use crate::publish::outbox::Delivery;
 use crate::queue::slots::Inventory;
 use crate::queue::{ClaimOffer, ClaimedJob, RunPlan, Submitted};
 use crate::store::OutboxRow;
+
+/// How long removing old artifacts may keep a person waiting.
+const SWEEP_WITHIN: Duration = Duration::from_secs(10);
 
 /// What happens to a run, for whoever looks on.
 #[derive(Clone, Debug)]
@@ -89,7 +95,19 @@ pub async fn measure(
         deliveries = runner.outbox.deliver_all(run) => deliveries?,
     };
     let _settled = runner.queue.settle().await?;
+    sweep(runner).await;
     let (own, earlier): (Vec<_>, Vec<_>) = deliveries.into_iter().partition(|(row, _)| row.run == run);
     let outcomes = |rows: Vec<(OutboxRow, Delivery)>| rows.into_iter().map(|(_, delivery)| delivery).collect();
     Ok(Some(Ended { run, interrupted: cancel.is_cancelled(), deliveries: outcomes(own), earlier: outcomes(earlier) }))
+}
+
+/// Removes old artifacts, as the daemon does now and then; what takes too long is left to the next run.
+async fn sweep(runner: &Runner) {
+    let Worker { artifacts, retention, clock, .. } = &runner.worker;
+    let sweep = artifacts.sweep(&runner.store, &retention.artifacts, clock.now());
+    match tokio::time::timeout(SWEEP_WITHIN, sweep).await {
+        Ok(Ok(_)) => {}
+        Ok(Err(error)) => tracing::warn!("failed to remove old artifacts: {}", with_causes(&error)),
+        Err(_elapsed) => tracing::info!("old artifacts are left: removing them takes longer than {SWEEP_WITHIN:?}"),
+    }
 }

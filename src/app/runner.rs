@@ -1,5 +1,6 @@
 //! This host as a runner: its hardware, engine, registries, store and outbox, opened once from the configuration.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -8,10 +9,13 @@ use crate::config::{Config, SecretError, environment};
 use crate::executor::device::{self, DetectError, DeviceInventory, Tools};
 use crate::executor::docker::{Engine, EngineError};
 use crate::executor::job::Worker;
+use crate::executor::telemetry::{SYS, cores, device_nodes};
 use crate::github::{GitHub, GitHubError};
-use crate::model::{InvalidRunnerName, RunnerName, Target};
+use crate::health::with_causes;
+use crate::model::{DeviceId, InvalidRunnerName, RunnerName, Target};
 use crate::objects::Patience;
 use crate::publish::outbox::Outbox;
+use crate::queue::slots::Inventory;
 use crate::queue::{Pace, Queue};
 use crate::registry::{Registry, RegistryError, RegistrySettings};
 use crate::store::artifacts::Artifacts;
@@ -79,6 +83,20 @@ pub async fn detect(config: &Config) -> Result<DeviceInventory, DetectError> {
     device::detect(&tools, config.execution.platform, &config.execution.devices).await
 }
 
+/// What jobs may have of this host, with the cores that go with each device. Where those are not known, jobs side by
+/// side share the cores, and that is told.
+pub async fn host_of(config: &Config, inventory: &DeviceInventory) -> Inventory {
+    let (platform, sys) = (inventory.platform, Path::new(SYS));
+    let ids: Vec<_> = inventory.device_numbers().into_iter().map(DeviceId::from).collect();
+    let host = Inventory::new(platform, inventory.device_type.clone(), ids, config.execution.packing);
+    let tools = Tools::in_folders(environment::search_path());
+    let nodes = device_nodes(&tools, platform, sys).await.unwrap_or_else(|error| {
+        tracing::warn!("which processors are near which device is not known: {}", with_causes(&error));
+        BTreeMap::new()
+    });
+    host.with_cores(&cores(sys), &nodes)
+}
+
 /// Connects to the engine, as configured.
 ///
 /// # Errors
@@ -91,10 +109,9 @@ pub async fn connect_engine(config: &Config) -> Result<Engine, EngineError> {
 /// GitHub's API, as configured; without a token it answers a few questions an hour about public repositories.
 ///
 /// # Errors
-/// When the token cannot be read or the address is none.
+/// When the App's key or the token cannot be read, or certificates or proxy cannot be used.
 pub fn connect_github(config: &Config) -> Result<GitHub, OpenError> {
-    let token = config.github.token().map(|source| source.read()).transpose()?;
-    Ok(GitHub::connect(config.github.api_url.as_str(), token)?)
+    Ok(GitHub::configured(&config.github)?)
 }
 
 /// The name of this host.

@@ -11,29 +11,34 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::runner::{self, OpenError, connect_github, detect, host_name, outbox, target_of};
+use super::runner::{self, OpenError, connect_github, detect, host_name, host_of, outbox, target_of};
 use super::work;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::executor::device::DeviceInventory;
 use crate::executor::room::disk_room;
-use crate::health::{Health, Part, Pulse, with_causes};
+use crate::health::{Health, Part, Pulse, Trouble, with_causes};
 use crate::http::{self, AppState};
 use crate::model::{JobState, RunnerName};
 use crate::publish::outbox::{Delivery, Outbox};
+use crate::publish::tell::Teller;
+use crate::queue::slots::Inventory;
 use crate::queue::spec::{ImageOrder, JobSpec};
 use crate::queue::{Pace, Queue};
 use crate::registry::{Finding, Presence, Registry, RegistrySettings};
 use crate::store::artifacts::Artifacts;
 use crate::store::{JobRow, Store, StoreError};
-use crate::trigger::{Context, schedule};
+use crate::trigger::{Context, looks, reconcile, schedule};
 
 /// Name of the file that a running daemon locks in its state directory.
 pub const LOCK_FILE: &str = "benchd.lock";
-/// How often the rows are looked at. Every task waits first, so that a fault that repeats is no busy loop.
-const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// How often the rows are looked at when nothing that this process wrote wakes a task. Every task waits first, so that
+/// a fault that repeats is no busy loop.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// How often old artifacts are removed and room is looked at.
 const SWEEP_EVERY: Duration = Duration::from_secs(600);
+/// How long after the stop a task may go on with what it is at (an upload, a look-up) before that is broken off.
+const FINISH_WITHIN: Duration = Duration::from_secs(10);
 /// Below this much room on the state directory's disk no job is begun, in bytes.
 pub(super) const ROOM_NEEDED_BYTES: u64 = 512 << 20;
 /// How often the service manager is told how the daemon is, where it keeps no watch.
@@ -101,6 +106,8 @@ pub(super) struct Daemon {
     pub(super) config: Arc<Config>,
     pub(super) name: RunnerName,
     pub(super) inventory: DeviceInventory,
+    /// The same as what jobs may have.
+    pub(super) host: Inventory,
     pub(super) store: Store,
     pub(super) queue: Queue,
     pub(super) registry: Arc<Registry>,
@@ -110,8 +117,8 @@ pub(super) struct Daemon {
     outbox: Outbox,
 }
 
-/// Runs the daemon until `stop` is cancelled: then no job is begun any more, running containers go on and are adopted by
-/// the next start. `ready` is called with the addresses once requests are answered.
+/// Runs the daemon until `stop` is cancelled: then no job is begun any more, and running containers go on or are stopped
+/// (`execution.on_stop`). `ready` is called with the addresses once requests are answered.
 ///
 /// # Errors
 /// When a part of it cannot be opened, or a task fails.
@@ -135,11 +142,38 @@ pub async fn serve(
     let state = AppState::new(context.clone(), daemon.health.clone(), daemon.name.clone(), stop.child_token());
     let mut tasks: JoinSet<Result<(), ServeError>> = JoinSet::new();
     let pulse = |name| daemon.health.task(name, SILENT_AT_MOST);
-    tasks.spawn(looping(settle_one, daemon.clone(), pulse("settle"), LOOK_EVERY, stop.clone()));
-    tasks.spawn(looping(sweep_one, daemon.clone(), pulse("sweep"), SWEEP_EVERY, stop.clone()));
-    tasks.spawn(looping(look_one, daemon.clone(), pulse("images"), LOOK_EVERY, stop.clone()));
-    tasks.spawn(looping(deliver_one, daemon.clone(), pulse("deliver"), LOOK_EVERY, stop.clone()));
-    tasks.spawn(work::run(daemon.clone(), pulse("work"), stop.clone()));
+    tasks.spawn(looping(settle_one, daemon.clone(), pulse("settle"), Rhythm::OnChange, stop.clone()));
+    tasks.spawn(looping(sweep_one, daemon.clone(), pulse("sweep"), Rhythm::Every(SWEEP_EVERY), stop.clone()));
+    tasks.spawn(looping(look_one, daemon.clone(), pulse("images"), Rhythm::OnChange, stop.clone()));
+    tasks.spawn(looping(deliver_one, daemon.clone(), pulse("deliver"), Rhythm::OnChange, stop.clone()));
+    tasks.spawn(work::run(daemon.clone(), context.clone(), pulse("work"), stop.clone()));
+    let (looking, health, stopped) = (context.clone(), daemon.health.clone(), stop.clone());
+    let looked = pulse("github");
+    tasks.spawn(async move {
+        looks::run(looking, health, looked, stopped).await;
+        Ok(())
+    });
+    let (asking, health, stopped) = (context.clone(), daemon.health.clone(), stop.clone());
+    let asked = pulse("reconcile");
+    tasks.spawn(async move {
+        reconcile::run(asking, health, asked, stopped).await;
+        Ok(())
+    });
+    if let Some(github) = context.github.clone() {
+        let teller = Teller::new(
+            daemon.store.clone(),
+            daemon.queue.clone(),
+            github,
+            config.clone(),
+            daemon.health.clone(),
+            clock.clone(),
+        );
+        let (told, stopped) = (pulse("tell"), stop.clone());
+        tasks.spawn(async move {
+            teller.run(told, stopped).await;
+            Ok(())
+        });
+    }
     let (scheduled, stopped) = (context, stop.clone());
     tasks.spawn(async move { Ok(schedule::run(scheduled, stopped).await?) });
     let (serving, stopped) = (state, stop.clone());
@@ -175,6 +209,7 @@ async fn open(config: &Arc<Config>, clock: &Clock) -> Result<(Arc<Daemon>, Conte
         clock: clock.clone(),
         artifacts: Artifacts::new(&config.state_dir),
         outbox: outbox(config, &store, &queue, &config.state_dir, clock),
+        host: host_of(config, &inventory).await,
         inventory,
     });
     let context = Context {
@@ -203,24 +238,58 @@ fn lock(dir: &Path) -> Result<File, ServeError> {
     }
 }
 
+/// When a task looks again.
+#[derive(Clone, Copy)]
+enum Rhythm {
+    /// When a row has changed that may give it something to do, and now and then.
+    OnChange,
+    /// After this time.
+    Every(Duration),
+}
+
+/// What `work` comes to; `None` when it had not come to anything so long after the stop. Whatever the daemon
+/// does may be broken off: a kill would do the same.
+async fn unless_stopped<T>(stop: &CancellationToken, after: Duration, work: impl Future<Output = T>) -> Option<T> {
+    let stopped = async {
+        stop.cancelled().await;
+        tokio::time::sleep(after).await;
+    };
+    tokio::select! {
+        biased;
+        done = work => Some(done),
+        () = stopped => None,
+    }
+}
+
 /// Runs `one` again and again; it only logs what `one` could not do, waits and listens for the stop.
 async fn looping<F>(
     one: impl Fn(Arc<Daemon>) -> F + Send,
     daemon: Arc<Daemon>,
     pulse: Pulse,
-    every: Duration,
+    rhythm: Rhythm,
     stop: CancellationToken,
 ) -> Result<(), ServeError>
 where
     F: Future<Output = Result<(), StoreError>> + Send,
 {
+    let mut changes = daemon.store.changes();
     loop {
+        let wait = async {
+            match rhythm {
+                Rhythm::Every(every) => tokio::time::sleep(every).await,
+                Rhythm::OnChange => tokio::select! {
+                    // The sender lives as long as the store.
+                    _sender = changes.changed() => {}
+                    () = tokio::time::sleep(LOOK_EVERY) => {}
+                },
+            }
+        };
         tokio::select! {
             () = stop.cancelled() => return Ok(()),
-            () = tokio::time::sleep(every) => {}
+            () = wait => {}
         }
         pulse.beat();
-        let done = one(daemon.clone()).await;
+        let Some(done) = unless_stopped(&stop, FINISH_WITHIN, one(daemon.clone())).await else { return Ok(()) };
         daemon.health.report(Part::Database, &done);
         if let Err(error) = done {
             tracing::warn!("failed to move the rows on: {}", with_causes(&error));
@@ -351,9 +420,13 @@ async fn watchdog(health: Health, stop: CancellationToken) -> Result<(), ServeEr
 
 /// What `systemctl status` shows: one line, as `/readyz`.
 fn status(health: &Health) -> String {
-    match health.troubles().first() {
-        None => "ready".to_owned(),
-        Some(trouble) => format!("not ready: {}: {}", trouble.part, trouble.reason.replace('\n', " ")),
+    let told =
+        |ready: &str, trouble: &Trouble| format!("{ready}: {}: {}", trouble.part, trouble.reason.replace('\n', " "));
+    let troubles = health.troubles();
+    match (troubles.iter().find(|trouble| !trouble.is_note()), troubles.first()) {
+        (Some(trouble), _) => told("not ready", trouble),
+        (None, Some(note)) => told("ready", note),
+        (None, None) => "ready".to_owned(),
     }
 }
 
@@ -387,4 +460,22 @@ pub(super) fn worker_on(daemon: &Daemon, engine: crate::executor::docker::Engine
         &daemon.config.state_dir,
         &daemon.clock,
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_stop_waits_for_nothing_that_takes_long() {
+        let (stop, moment) = (CancellationToken::new(), Duration::from_millis(10));
+        let work = async || {
+            tokio::time::sleep(moment).await;
+            "done"
+        };
+        assert_eq!(unless_stopped(&stop, Duration::ZERO, work()).await, Some("done"), "nobody stops");
+        stop.cancel();
+        assert_eq!(unless_stopped(&stop, Duration::from_secs(600), work()).await, Some("done"), "it has time to end");
+        assert_eq!(unless_stopped(&stop, moment, std::future::pending::<()>()).await, None);
+    }
 }

@@ -1,5 +1,5 @@
 //! The daemon's task that executes jobs: adopts what an earlier daemon left running, then claims whatever fits the
-//! host's free devices. A stop begins nothing new and drops the jobs at hand, whose containers go on.
+//! host's free devices. A stop begins nothing new and drops the jobs at hand, whose containers go on or are stopped.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -12,22 +12,26 @@ use tokio_util::sync::CancellationToken;
 use super::alive::end_what_is_left;
 use super::runner::connect_engine;
 use super::serve::{Daemon, ROOM_NEEDED_BYTES, ServeError, is_open, worker_on};
-use crate::config::environment;
+use crate::config::{OnStop, WhenBusy, environment};
 use crate::executor::container::PassId;
 use crate::executor::device::Tools;
 use crate::executor::docker::Engine;
-use crate::executor::job::{JobEvent, Worker};
+use crate::executor::job::{GivenBack, JobEvent, Worker};
 use crate::executor::life::remove_leftovers;
 use crate::executor::room::disk_room;
 use crate::executor::telemetry::{Usage, usage};
 use crate::health::{Part, Pulse, with_causes};
-use crate::model::{BusyDevice, DeviceId, Platform};
-use crate::queue::slots::Inventory;
-use crate::queue::{ClaimOffer, ClaimedJob, Heartbeat};
+use crate::model::{BusyDevice, Conclusion, DeviceId, FailureKind};
+use crate::queue::{AttemptEnd, ClaimOffer, ClaimedJob, Heartbeat};
 use crate::store::{RunFilter, StoreError};
+use crate::trigger::Context;
+use crate::trigger::pull::{MayStart, may_start};
 
-/// How often a job is asked for, and a lost engine looked for.
-const ASK_EVERY: Duration = Duration::from_millis(500);
+/// How often a job is asked for when nothing that this process wrote wakes the task: for what other processes wrote, for
+/// waits that are over and devices that others gave back.
+const ASK_EVERY: Duration = Duration::from_secs(5);
+/// How long stopping a container may take when the daemon stops; less than service managers wait.
+const GIVE_BACK_WITHIN: Duration = Duration::from_secs(40);
 /// How often an engine that is away is looked for.
 const CONNECT_EVERY: Duration = Duration::from_secs(5);
 
@@ -35,7 +39,12 @@ const CONNECT_EVERY: Duration = Duration::from_secs(5);
 const CLEAR_EVERY: Duration = Duration::from_secs(10);
 
 /// Executes jobs until `stop`.
-pub(super) async fn run(daemon: Arc<Daemon>, pulse: Pulse, stop: CancellationToken) -> Result<(), ServeError> {
+pub(super) async fn run(
+    daemon: Arc<Daemon>,
+    context: Context,
+    pulse: Pulse,
+    stop: CancellationToken,
+) -> Result<(), ServeError> {
     let Some(engine) = engine(&daemon, &pulse, &stop).await else { return Ok(()) };
     let worker = Arc::new(worker_on(&daemon, engine));
     let mut jobs = JoinSet::new();
@@ -50,25 +59,67 @@ pub(super) async fn run(daemon: Arc<Daemon>, pulse: Pulse, stop: CancellationTok
     }
     let mut clearing = interval(CLEAR_EVERY);
     clearing.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => break,
-            _ = clearing.tick() => clear(&daemon, &worker).await,
-            Some(ended) = jobs.join_next() => { ended?; }
-            () = tokio::time::sleep(ASK_EVERY) => {}
-        }
+    if let Err(error) = daemon.queue.present(&offer(&daemon)).await {
+        tracing::warn!("failed to note this runner: {}", with_causes(&error));
+    }
+    // Before the first look, so that nothing is missed in between.
+    let mut changes = daemon.store.changes();
+    while !stop.is_cancelled() {
         pulse.beat();
         match claim_one(&daemon, &worker).await {
-            Ok(Some(claimed)) => begin(&mut jobs, &worker, claimed),
+            Ok(Some(claimed)) => {
+                if may_begin(&daemon, &context, &claimed).await {
+                    begin(&mut jobs, &worker, claimed);
+                }
+                continue;
+            }
             Ok(None) => daemon.health.well(Part::Database),
             Err(error) => daemon.health.trouble(Part::Database, with_causes(&error)),
         }
+        tokio::select! {
+            () = stop.cancelled() => {}
+            Some(ended) = jobs.join_next() => { ended?; }
+            // The sender lives as long as the store.
+            _sender = changes.changed() => {}
+            _ = clearing.tick() => clear(&daemon, &worker).await,
+            () = tokio::time::sleep(ASK_EVERY) => {}
+        }
     }
-    daemon.health.trouble(Part::Draining, "stopping; running containers go on and are adopted by the next start");
+    let becomes = match daemon.config.execution.on_stop {
+        OnStop::Leave => "go on and are adopted by the next start",
+        OnStop::Stop => "are stopped, their jobs wait for the next start",
+    };
+    daemon.health.trouble(Part::Draining, format!("stopping; running containers {becomes}"));
     // Dropped, not cancelled: a container goes on without its follower.
     jobs.abort_all();
     while jobs.join_next().await.is_some() {}
+    match daemon.config.execution.on_stop {
+        OnStop::Leave => {}
+        OnStop::Stop => give_back_all(&daemon, &worker).await,
+    }
     Ok(())
+}
+
+/// Stops the containers of all jobs at hand and queues the jobs again; what cannot be stopped in time goes on.
+async fn give_back_all(daemon: &Daemon, worker: &Arc<Worker>) {
+    let held = match daemon.queue.held(&daemon.name).await {
+        Ok(held) => held,
+        Err(error) => return tracing::warn!("failed to look for jobs to stop: {}", with_causes(&error)),
+    };
+    let mut stopping = JoinSet::new();
+    for claimed in held {
+        let worker = worker.clone();
+        stopping.spawn(async move {
+            let job = claimed.claim.job;
+            match tokio::time::timeout(GIVE_BACK_WITHIN, worker.give_back(&claimed)).await {
+                Ok(Ok(GivenBack::Queued)) => {}
+                Ok(Ok(GivenBack::HasEnded)) => tracing::info!(job.id = %job, "has ended, the next start collects it"),
+                Ok(Err(error)) => tracing::warn!(job.id = %job, "failed to stop a job: {}", with_causes(&error)),
+                Err(_elapsed) => tracing::warn!(job.id = %job, "a job was not stopped within {GIVE_BACK_WITHIN:?}"),
+            }
+        });
+    }
+    while stopping.join_next().await.is_some() {}
 }
 
 /// The engine, as soon as it answers; `None` when the daemon stops before.
@@ -146,8 +197,39 @@ fn begin(jobs: &mut JoinSet<()>, worker: &Arc<Worker>, claimed: ClaimedJob) {
     });
 }
 
+/// All of this host, with nobody else on it.
+fn offer(daemon: &Daemon) -> ClaimOffer {
+    ClaimOffer { by: daemon.name.clone(), host: daemon.host.clone(), busy: Vec::new(), run: None }
+}
+
+/// Whether a claimed job may begin: a fork's commit that is approved one by one only while somebody who approved it
+/// still may. One that may not is ended; where GitHub does not say, the attempt is and comes again.
+async fn may_begin(daemon: &Daemon, context: &Context, claimed: &ClaimedJob) -> bool {
+    let (job, run) = (claimed.claim.job, claimed.job.run);
+    let error = match may_start(context, run, daemon.clock.now()).await {
+        Ok(MayStart::Yes) => return true,
+        Ok(MayStart::No { why }) => {
+            tracing::info!(job.id = %job, run.id = %run, "not started: {why}");
+            return false;
+        }
+        Err(error) => with_causes(&error),
+    };
+    tracing::warn!(job.id = %job, "failed to ask whether the commit is still approved: {error}");
+    let end = AttemptEnd {
+        conclusion: Conclusion::Failure(FailureKind::WorkspaceFailed),
+        message: Some(format!("GitHub does not say whether the commit is still approved: {error}")),
+        artifact_bytes: None,
+    };
+    if let Err(error) = daemon.queue.finish(&claimed.claim, &end).await {
+        tracing::warn!(job.id = %job, "failed to give a job back: {}", with_causes(&error));
+    }
+    false
+}
+
 async fn claim_one(daemon: &Daemon, worker: &Worker) -> Result<Option<ClaimedJob>, StoreError> {
     if !daemon.store.has_claimable(daemon.clock.now()).await? {
+        // Nobody waits for them.
+        daemon.health.well(Part::Devices);
         return Ok(None);
     }
     let alive = worker.engine.ping().await;
@@ -161,32 +243,30 @@ async fn claim_one(daemon: &Daemon, worker: &Worker) -> Result<Option<ClaimedJob
         daemon.health.trouble(Part::Disk, format!("{} MiB are free in the state directory", room.free_bytes >> 20));
         return Ok(None);
     }
-    let inventory = &daemon.inventory;
-    let ids: Vec<DeviceId> = inventory.device_numbers().into_iter().map(DeviceId::from).collect();
-    let packing = daemon.config.execution.packing;
-    let offer = ClaimOffer {
-        by: daemon.name.clone(),
-        host: Inventory::new(inventory.platform, inventory.device_type.clone(), ids, packing),
-        busy: busy(daemon).await?,
-        run: None,
-    };
-    daemon.queue.claim(&offer).await
+    let free = offer(daemon);
+    // While no job could begin anyway, nobody is asked: what is being measured is not disturbed.
+    if !daemon.queue.would_begin(&free).await? {
+        return Ok(None);
+    }
+    let Some(busy) = busy(daemon).await? else { return Ok(None) };
+    daemon.queue.claim(&ClaimOffer { busy, ..free }).await
 }
 
-/// Devices that others use. Processors are never anybody's alone, so that their load is not asked for.
-async fn busy(daemon: &Daemon) -> Result<Vec<BusyDevice>, StoreError> {
+/// The devices that others use; `None` when the tool that tells it fails, which is not taken for "none".
+async fn busy(daemon: &Daemon) -> Result<Option<Vec<BusyDevice>>, StoreError> {
     let platform = daemon.inventory.platform;
-    match platform {
-        Platform::Cpu | Platform::Arm64Cpu | Platform::Hpu => return Ok(Vec::new()),
-        Platform::Cuda | Platform::Rocm => {}
+    match daemon.config.execution.when_busy(platform) {
+        WhenBusy::Ignore => return Ok(Some(Vec::new())),
+        WhenBusy::Wait => {}
     }
     let tools = Tools::in_folders(environment::search_path());
     let used = match usage(&tools, platform).await {
         Ok(Usage::Known(used)) => used,
         Ok(Usage::Unknown) => Vec::new(),
         Err(error) => {
-            daemon.health.trouble(Part::Devices, with_causes(&error));
-            return Ok(Vec::new());
+            let reason = format!("whether the devices are free is not known: {}", with_causes(&error));
+            daemon.health.trouble(Part::Devices, reason);
+            return Ok(None);
         }
     };
     let held = daemon.queue.held(&daemon.name).await?;
@@ -196,5 +276,5 @@ async fn busy(daemon: &Daemon) -> Result<Vec<BusyDevice>, StoreError> {
         Some(one) => daemon.health.trouble(Part::Devices, format!("device {} is used by {}", one.device, one.by)),
         None => daemon.health.well(Part::Devices),
     }
-    Ok(others)
+    Ok(Some(others))
 }

@@ -18,7 +18,7 @@ pub struct Args {
     config: Option<PathBuf>,
 }
 
-/// Runs the command: until SIGTERM or Ctrl-C; running containers go on and are adopted by the next start.
+/// Runs the command: until SIGTERM or Ctrl-C; running containers go on or are stopped, as `execution.on_stop` says.
 pub async fn run(args: Args) -> CommandResult {
     let (file, config) = Config::find_and_load(args.config.as_deref()).map_err(Failure::usage)?;
     if config.repositories.is_empty() {

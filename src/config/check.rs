@@ -15,7 +15,7 @@ use super::images::{ImageLookup, ImageSource, ImageTemplate, RegistryConfig};
 use super::publish::{PublishConfig, PublishTarget, TargetUrl};
 use super::suite::{ExpectedPoints, SuiteConfig, SuiteFlavour};
 use super::triggers::{SelectionConfig, TriggersConfig};
-use super::{BenchmarksSource, Config, ExecutionConfig, ReadAccess, RepositoryConfig, Size};
+use super::{BenchmarksSource, Config, ExecutionConfig, ReadAccess, ReportConfig, RepositoryConfig, Size};
 
 /// Something that must be changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -109,6 +109,12 @@ impl Findings {
     }
 }
 
+/// How often GitHub may be asked what no webhook told of.
+const RECONCILE: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(24 * 60 * 60);
+
+/// A longer pause between writes to GitHub helps nobody and starves what waits.
+const LONGEST_WRITE_INTERVAL: Duration = Duration::from_secs(10);
+
 fn is_variable_name(name: &str) -> bool {
     let mut letters = name.chars();
     letters.next().is_some_and(|first| first.is_ascii_alphabetic() || first == '_')
@@ -156,6 +162,15 @@ fn github(config: &Config, findings: &mut Findings) {
         let path = at.key("webhook_secret_files").index(index);
         findings.names_a_place(path, &file.to_string_lossy(), "name the file that holds it");
     }
+    if let Some(proxy) = &github.proxy {
+        findings.web(at.key("proxy"), proxy);
+    }
+    if github.write_interval > LONGEST_WRITE_INTERVAL {
+        findings.add(at.key("write_interval"), "must be at most 10s");
+    }
+    if !RECONCILE.contains(&github.reconcile) {
+        findings.add(at.key("reconcile"), "must be 1s to 1d");
+    }
     if let Some(app) = &github.app {
         let path = at.key("app").key("private_key_file");
         findings.names_a_place(path, &app.private_key_file.to_string_lossy(), "name the file that holds it");
@@ -189,6 +204,10 @@ fn repositories(config: &Config, findings: &mut Findings) {
             findings.add(at.key("compare").key("min_effect_percent"), "must lie between 0 and 100");
         }
         publish(&at.key("publish"), &repository.publish, findings);
+        if !ReportConfig::is_name(&repository.report.name) {
+            let form = "must be 1 to 64 letters, digits, `.`, `_`, `-` and spaces inside, without `--`";
+            findings.add(at.key("report").key("name"), form);
+        }
     }
 }
 
@@ -316,7 +335,11 @@ fn triggers(at: &KeyPath, triggers: &TriggersConfig, findings: &mut Findings) {
         findings.not_blank(labels.index(index), label);
     }
     for (index, glob) in pull_request.ignore_paths.iter().enumerate() {
-        findings.not_blank(at.key("pull_request").key("ignore_paths").index(index), glob);
+        let at = at.key("pull_request").key("ignore_paths").index(index);
+        findings.not_blank(at.clone(), glob);
+        if let Err(error) = globset::Glob::new(glob) {
+            findings.hinted(at, error.to_string(), "for example `docs/**` or `*.md`");
+        }
     }
     findings.not_blank(at.key("release").key("tags"), &triggers.release.tags);
 }

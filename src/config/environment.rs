@@ -5,6 +5,8 @@ use std::ffi::OsString;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
+use crate::redact;
+
 /// The variable's value, `None` when it is not set or empty.
 pub fn variable(name: &str) -> Option<OsString> {
     std::env::var_os(name).filter(|value| !value.is_empty())
@@ -33,6 +35,23 @@ pub fn docker_config_dir() -> Option<PathBuf> {
 /// Where the Docker Engine is, by `DOCKER_HOST`.
 pub fn docker_host() -> Option<String> {
     text("DOCKER_HOST")
+}
+
+/// The proxy for addresses of this scheme, and the variable that names it: `HTTPS_PROXY` or `HTTP_PROXY`, else
+/// `ALL_PROXY`, each also in lower case. A password in it is remembered, so that no line of the log can hold it.
+pub fn proxy_for(scheme: &str) -> Option<(String, String)> {
+    let names = [format!("{}_PROXY", scheme.to_uppercase()), "ALL_PROXY".to_owned()];
+    let found = names.into_iter().flat_map(|name| [name.to_lowercase(), name]);
+    let (name, address) = found.into_iter().find_map(|name| text(&name).map(|address| (name, address)))?;
+    if let Some(password) = url::Url::parse(&address).ok().and_then(|url| url.password().map(str::to_owned)) {
+        redact::learn(&password);
+    }
+    Some((name, address))
+}
+
+/// The hosts that are reached without a proxy: `NO_PROXY`, also in lower case.
+pub fn no_proxy() -> Option<String> {
+    text("no_proxy").or_else(|| text("NO_PROXY"))
 }
 
 /// The folders in which tools are looked for (`PATH`).

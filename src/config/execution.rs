@@ -30,8 +30,11 @@ pub struct ExecutionConfig {
     /// Default: `exclusive`.
     pub packing: Packing,
     /// What happens while somebody else uses the devices (processes on a GPU, work on a CPU's nodes): `wait` or
-    /// `ignore`. Default: `wait`.
-    pub when_busy: WhenBusy,
+    /// `ignore`. Default: `wait` on GPUs, `ignore` on processors, which are seldom anybody's alone.
+    pub when_busy: Option<WhenBusy>,
+    /// What becomes of running containers when the daemon is stopped: `leave` (they go on, and the next start adopts
+    /// them) or `stop` (they are stopped and removed, and their jobs wait for the next start). Default: `leave`.
+    pub on_stop: OnStop,
     /// When a job is stopped.
     pub limits: LimitsConfig,
     /// The model cache of the host.
@@ -79,14 +82,24 @@ pub enum Packing {
 }
 
 /// What happens while somebody else uses the devices.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WhenBusy {
     /// Jobs wait until the devices are free.
-    #[default]
     Wait,
     /// Jobs run beside it: what is measured may be off.
     Ignore,
+}
+
+/// What becomes of running containers when the daemon is stopped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnStop {
+    /// They go on; the next start adopts them.
+    #[default]
+    Leave,
+    /// They are stopped and removed; their jobs are queued again, as if they had not been tried.
+    Stop,
 }
 
 /// When a job is stopped, and how much it may write.
@@ -225,6 +238,12 @@ pub struct UntrustedConfig {
 }
 
 impl ExecutionConfig {
+    /// What happens on `platform` while somebody else uses the devices.
+    pub fn when_busy(&self, platform: Platform) -> WhenBusy {
+        let usual = if platform.is_cpu() { WhenBusy::Ignore } else { WhenBusy::Wait };
+        self.when_busy.unwrap_or(usual)
+    }
+
     /// Where the Hugging Face token is kept, if one is configured.
     pub fn hf_token(&self) -> Option<SecretSource> {
         SecretSource::of(self.hf_token_file.as_deref(), self.hf_token_env.as_deref())

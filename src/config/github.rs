@@ -1,6 +1,7 @@
 //! GitHub: where its API is and who benchd is there (an App or a token).
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use url::Url;
@@ -19,8 +20,20 @@ pub struct GithubConfig {
     pub token_file: Option<PathBuf>,
     /// Environment variable with a personal access token. Default: none.
     pub token_env: Option<String>,
+    /// File with certificates (PEM) of authorities that are trusted beside the system's own: for an Enterprise server
+    /// or a proxy that looks into TLS. Default: none.
+    pub ca_file: Option<PathBuf>,
+    /// Address of a proxy, `http://HOST:PORT`. Default: as `HTTPS_PROXY` and `NO_PROXY` say.
+    pub proxy: Option<Url>,
+    /// Pause between two writes. `0s` is for an Enterprise server without rate limits: then nothing is paced. Default:
+    /// `1s`, as GitHub asks for.
+    #[serde(with = "humantime_serde")]
+    pub write_interval: Duration,
     /// Files with webhook secrets; several while one is replaced. Default: none, GitHub is polled.
     pub webhook_secret_files: Vec<PathBuf>,
+    /// How often GitHub is asked what no webhook told of. Default: `5m`.
+    #[serde(with = "humantime_serde")]
+    pub reconcile: Duration,
 }
 
 /// A GitHub App's identity.
@@ -42,6 +55,18 @@ impl GithubConfig {
         SecretSource::of(self.token_file.as_deref(), self.token_env.as_deref())
     }
 
+    /// Where people look at repositories: `https://github.com`, or an Enterprise server.
+    pub fn web_url(&self) -> Url {
+        let mut url = self.api_url.clone();
+        if url.host_str() == Some("api.github.com") {
+            // Only an address that cannot have a host refuses one.
+            let _refused = url.set_host(Some("github.com"));
+        }
+        url.set_path("");
+        url.set_query(None);
+        url
+    }
+
     /// Where a repository is cloned from, `{}` standing for `owner/name`: the web address that belongs to the API
     /// (`https://github.com`, or the host of an Enterprise server).
     pub fn clone_url(&self) -> String {
@@ -59,6 +84,16 @@ fn public_api() -> Url {
 
 impl Default for GithubConfig {
     fn default() -> Self {
-        Self { api_url: public_api(), app: None, token_file: None, token_env: None, webhook_secret_files: Vec::new() }
+        Self {
+            api_url: public_api(),
+            app: None,
+            token_file: None,
+            token_env: None,
+            ca_file: None,
+            proxy: None,
+            write_interval: Duration::from_secs(1),
+            webhook_secret_files: Vec::new(),
+            reconcile: Duration::from_secs(300),
+        }
     }
 }

@@ -13,6 +13,7 @@ mod images;
 mod load;
 mod position;
 mod publish;
+mod report;
 mod repository;
 mod retention;
 mod secret;
@@ -28,7 +29,7 @@ use serde::{Deserialize, Serialize};
 
 pub use compare::CompareConfig;
 pub use execution::{
-    CacheConfig, CudaAccess, DeviceAccess, DevicesConfig, ExecutionConfig, HpuAccess, LimitsConfig, Packing,
+    CacheConfig, CudaAccess, DeviceAccess, DevicesConfig, ExecutionConfig, HpuAccess, LimitsConfig, OnStop, Packing,
     PreCommands, RemoteService, RocmAccess, UntrustedConfig, WhenBusy,
 };
 pub use fault::{Fault, Faults, KeyPath, Place, Step};
@@ -39,6 +40,7 @@ pub use images::{
 };
 pub use load::{ConfigError, find};
 pub use publish::{PublishConfig, PublishTarget, TargetUrl, UnknownTarget, UploadApi};
+pub use report::ReportConfig;
 pub use repository::{BenchmarksSource, RepositoryConfig};
 pub use retention::{ArtifactRetention, ImageRetention, RetentionConfig};
 pub use secret::{SecretError, SecretSource};
@@ -46,8 +48,9 @@ pub use size::{InvalidSize, Size};
 pub use starter::{HostFacts, starter};
 pub use suite::{ExpectedPoints, ResultFormat, ScriptSource, SuiteConfig, SuiteFlavour};
 pub use triggers::{
-    BudgetedSelection, ForkPolicy, ManualTrigger, MergeTrigger, PickConfig, PullRequestTrigger, ReleaseTrigger,
-    SelectionConfig, TriggerName, TriggersConfig, UnknownPolicy,
+    BudgetedSelection, CommandPermission, CommandsConfig, DraftPolicy, ForkPolicy, ManualTrigger, MergeTrigger,
+    PickConfig, PullRequestTrigger, ReleaseTrigger, SelectionConfig, SupersedeRunning, TriggerName, TriggersConfig,
+    UnknownPolicy, WithdrawnRunning,
 };
 
 /// The whole configuration.
@@ -102,6 +105,7 @@ impl Config {
         resolve(&mut self.state_dir);
         resolve_some(&mut self.http.tokens_file);
         resolve_some(&mut self.github.token_file);
+        resolve_some(&mut self.github.ca_file);
         self.github.webhook_secret_files.iter_mut().for_each(resolve);
         if let Some(app) = &mut self.github.app {
             resolve(&mut app.private_key_file);

@@ -16,7 +16,8 @@ use super::triggers::TriggerName;
 pub struct PublishConfig {
     /// Targets; every one gets every result. Default: `[]`, results stay in the store.
     pub to: Vec<PublishTarget>,
-    /// Runs of which triggers are published: schedule, `pull_request`, merge, release, manual. Default: all.
+    /// Runs of which triggers are published: schedule, `pull_request` (with commands), merge, release, manual.
+    /// Default: all but `pull_request`.
     pub from: Vec<TriggerName>,
     /// Whether all targets are shadows (see there). Default: false.
     pub shadow: bool,
@@ -170,9 +171,14 @@ impl From<TargetUrl> for String {
     }
 }
 
+/// What is measured of a pull request is for its people; the records are of commits that a branch has.
+fn default_from() -> Vec<TriggerName> {
+    TriggerName::ALL.into_iter().filter(|name| *name != TriggerName::PullRequest).collect()
+}
+
 impl Default for PublishConfig {
     fn default() -> Self {
-        Self { to: Vec::new(), from: TriggerName::ALL.to_vec(), shadow: false, benchmark_name: String::new() }
+        Self { to: Vec::new(), from: default_from(), shadow: false, benchmark_name: String::new() }
     }
 }
 

@@ -9,7 +9,7 @@ use crate::model::{BranchName, Platform, RepoName};
 use super::images::{ImageSource, ImagesConfig};
 use super::shape::{self, Expecting, TextOr};
 use super::suite::{SuiteConfig, SuiteFlavour};
-use super::{CompareConfig, PublishConfig, SelectionConfig, TriggersConfig};
+use super::{CompareConfig, PublishConfig, ReportConfig, SelectionConfig, TriggersConfig};
 
 /// A repository and how it is measured.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -45,6 +45,9 @@ pub struct RepositoryConfig {
     /// Where results go.
     #[serde(default)]
     pub publish: PublishConfig,
+    /// What pull requests are told.
+    #[serde(default)]
+    pub report: ReportConfig,
 }
 
 /// Where benchmark files are kept. They are read whenever a run is planned.
@@ -141,6 +144,7 @@ impl RepositoryConfig {
             selection: SelectionConfig::default(),
             compare: CompareConfig::default(),
             publish: PublishConfig::default(),
+            report: ReportConfig::default(),
         };
         repository.fill();
         repository

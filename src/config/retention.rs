@@ -10,7 +10,8 @@ use super::Size;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RetentionConfig {
-    /// Files of runs (results, logs). Measurements in the store are kept for ever.
+    /// Files of runs (results, logs). Measurements in the store are kept for ever. The daemon looks every ten minutes,
+    /// `benchd run` at its end.
     pub artifacts: ArtifactRetention,
     /// Images that benchd pulled; others are never touched.
     pub images: ImageRetention,

@@ -84,9 +84,87 @@ pub struct PullRequestTrigger {
     pub labels: Vec<String>,
     /// What of forks is measured: `every_commit`, `approve_each_commit` or `never`. Default: `every_commit`.
     pub forks: ForkPolicy,
-    /// A push that changes only such paths (globs) is not measured. Default: none.
+    /// A pull request whose changed files all match one of these globs (`docs/**`, `*.md`) is not measured.
+    /// Default: none.
     #[serde(deserialize_with = "shape::one_or_many")]
     pub ignore_paths: Vec<String>,
+    /// Whether drafts are measured: `skip` or `measure`. Default: `skip`.
+    pub drafts: DraftPolicy,
+    /// A head is measured when no newer one came for this long, so that a burst of pushes is measured at its last.
+    /// Default: `30s`.
+    #[serde(with = "humantime_serde")]
+    pub quiet_for: Duration,
+    /// Whether a newer head ends the run of an older one that has begun: `unless_half_done`, `always` or `never`.
+    /// What only waits is always ended. Default: `unless_half_done`.
+    pub supersede_running: SupersedeRunning,
+    /// What becomes of a run that has begun when a label is taken away, the pull request is closed or becomes a draft:
+    /// `finish` or `cancel`. What only waits is always ended. Default: `finish`.
+    pub withdrawn_running: WithdrawnRunning,
+    /// Commands in comments (`/benchd run`).
+    pub commands: CommandsConfig,
+}
+
+/// Whether drafts are measured.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DraftPolicy {
+    /// Not before they are ready for review.
+    #[default]
+    Skip,
+    /// Like others.
+    Measure,
+}
+
+/// Whether a newer head ends the run of an older one that has begun.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SupersedeRunning {
+    /// Unless more than half of it is done.
+    #[default]
+    UnlessHalfDone,
+    /// Yes.
+    Always,
+    /// No, it finishes.
+    Never,
+}
+
+/// What becomes of a run that has begun when nobody wants it any more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WithdrawnRunning {
+    /// It finishes.
+    #[default]
+    Finish,
+    /// It is cancelled.
+    Cancel,
+}
+
+/// Who may give commands in comments.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CommandsConfig {
+    /// Whether commands are answered at all. Default: true.
+    pub enabled: bool,
+    /// The least permission in the repository that may give every command: `triage`, `write`, `maintain` or `admin`.
+    /// Default: `write`.
+    pub permission: CommandPermission,
+    /// How often the author of a pull request may have a head measured again that was measured before. Default: 2.
+    pub author_reruns: u32,
+}
+
+/// A permission in a repository, as GitHub names it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CommandPermission {
+    /// Labels, issues and pull requests.
+    Triage,
+    /// Pushes.
+    #[default]
+    Write,
+    /// All but what destroys.
+    Maintain,
+    /// Everything.
+    Admin,
 }
 
 /// What of a fork is measured. Its commits always run untrusted.
@@ -108,6 +186,9 @@ pub enum ForkPolicy {
 pub struct MergeTrigger {
     /// Whether each merge commit is measured. Default: true.
     pub enabled: bool,
+    /// How many runs of merges may wait on a branch; with one more, the newest takes the place of all that wait.
+    /// Default: 4.
+    pub backlog: u32,
 }
 
 /// Which tags are measured.
@@ -250,13 +331,24 @@ impl Default for PullRequestTrigger {
             labels: vec!["perf-benchmarks".to_owned(), "ready".to_owned()],
             forks: ForkPolicy::default(),
             ignore_paths: Vec::new(),
+            drafts: DraftPolicy::default(),
+            quiet_for: Duration::from_secs(30),
+            supersede_running: SupersedeRunning::default(),
+            withdrawn_running: WithdrawnRunning::default(),
+            commands: CommandsConfig::default(),
         }
+    }
+}
+
+impl Default for CommandsConfig {
+    fn default() -> Self {
+        Self { enabled: true, permission: CommandPermission::default(), author_reruns: 2 }
     }
 }
 
 impl Default for MergeTrigger {
     fn default() -> Self {
-        Self { enabled: true }
+        Self { enabled: true, backlog: 4 }
     }
 }
 

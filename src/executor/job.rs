@@ -14,16 +14,19 @@ use super::cache::{self, Presence};
 use super::collect::Taken;
 use super::container::command_line::repeat;
 use super::container::{
-    ContainerSpec, DeviceAccess, HfToken, Limits, ModelCache, PassId, PassRequest, Profile, Secrets, SuiteFile,
-    SuiteRun,
+    Binding, ContainerSpec, DeviceAccess, HfToken, Limits, ModelCache, PassId, PassRequest, Profile, Secrets,
+    SuiteFile, SuiteRun,
 };
-use super::docker::Engine;
+use super::docker::{Engine, EngineError};
 use super::image::{ImageError, PullProgress, ReadyImage, obtain, prune};
 use super::measured::{Measured, measure, nothing};
-use super::outcome::{INPUT_FILE, PassEnd as SuiteEnd, PassError, PassEvent, PassOutcome, RESULTS_DIR, Results};
+use super::outcome::{
+    INPUT_FILE, OUTCOME_FILE, PassEnd as SuiteEnd, PassError, PassEvent, PassOutcome, RESULTS_DIR, Results,
+};
 use super::pass::run_pass;
 use super::room::{CacheRoom, cache_room};
 use super::settings::{fatal_lines, read_only_files, variables};
+use super::telemetry::{SYS, memory_nodes};
 use super::workspace::{self, Source};
 use crate::clock::Clock;
 use crate::config::{ExecutionConfig, ImageRequest, RetentionConfig, SecretSource, SuiteFlavour, environment};
@@ -35,8 +38,32 @@ use crate::registry::Registry;
 use crate::store::artifacts::{Artifacts, AttemptKey};
 use crate::store::{Store, StoreError};
 
+/// How long an engine that is away is waited for when benchd stops.
+const STOP_PATIENCE: Duration = Duration::from_secs(10);
+
 /// The number of a job's only pass.
 const ONLY_PASS: u32 = 1;
+
+/// What became of a job that was to be given back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum GivenBack {
+    /// It is queued again.
+    Queued,
+    /// Its container has ended already: there is something to collect.
+    HasEnded,
+}
+
+/// Why a job was not given back.
+#[derive(Debug, thiserror::Error)]
+pub enum GiveBackError {
+    /// The engine did not do it.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The store did not.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
 
 /// Everything of this host that executing jobs needs.
 pub struct Worker {
@@ -158,6 +185,29 @@ impl Worker {
             Ok(None) => {}
             Err(error) => tracing::warn!(job.id = %id.job, %error, "failed to look for the container"),
         }
+    }
+
+    /// Stops and removes the container of a held job and queues the job again, without counting the attempt. What has
+    /// ended by itself is left as it is: the next start collects it.
+    ///
+    /// # Errors
+    /// When the engine does not answer soon or the store cannot be written; the job is then adopted by the next start.
+    pub async fn give_back(&self, claimed: &ClaimedJob) -> Result<GivenBack, GiveBackError> {
+        let dir = self.artifacts.pass_dir(key_of(claimed), ONLY_PASS);
+        if dir.join(OUTCOME_FILE).exists() {
+            return Ok(GivenBack::HasEnded);
+        }
+        if let Some(container) = super::life::find(&self.engine, pass_id(claimed), STOP_PATIENCE).await? {
+            match container.look(false).await?.phase {
+                super::life::Phase::Ended => return Ok(GivenBack::HasEnded),
+                super::life::Phase::Created | super::life::Phase::Running => {
+                    container.stop(Limits::default().stop_grace).await?;
+                    container.remove().await?;
+                }
+            }
+        }
+        let _either: Outcome = self.queue.give_back(&claimed.claim, "benchd was stopped").await?;
+        Ok(GivenBack::Queued)
     }
 
     async fn verdict(
@@ -357,6 +407,11 @@ impl Worker {
             platform: target.platform,
             device_type: target.device_type.clone(),
             devices: DeviceAccess::of(&self.execution, target.platform, devices, all),
+            binding: claimed
+                .slot
+                .cpus
+                .clone()
+                .map(|cpus| Binding { memory_nodes: memory_nodes(target.platform, Path::new(SYS), &cpus), cpus }),
             files,
             workspace: self.workspace(spec, &artifacts).await?,
             env: variables(&spec.suite, &self.execution, &profile),

@@ -96,7 +96,7 @@ impl DeviceAccess {
                 variable: access.hpu.visible_devices_env.clone(),
                 modules: names,
             },
-            Platform::Cpu | Platform::Arm64Cpu => Self::Cpu { cores: None },
+            Platform::Cpu | Platform::Arm64Cpu => Self::Cpu,
         }
     }
 }

@@ -10,6 +10,9 @@ use super::device::{ToolError, Tools};
 use crate::model::{BusyDevice, CpuSet, DeviceId, Platform};
 use crate::queue::slots::Core;
 
+/// Where the kernel tells of processors, nodes and devices.
+pub const SYS: &str = "/sys";
+
 /// How long processors are watched.
 const WATCHED_FOR: Duration = Duration::from_millis(500);
 
@@ -186,6 +189,14 @@ pub fn cores(sys: &Path) -> Vec<Core> {
     cores
 }
 
+/// The NUMA nodes whose memory a job on the processors `cpus` is bound to. Only where processors are the devices: a
+/// model on GPUs may be larger in main memory than one node, and what is local is taken first anyway.
+pub fn memory_nodes(platform: Platform, sys: &Path, cpus: &CpuSet) -> Option<CpuSet> {
+    let own = |node: &CpuSet| node.iter().any(|cpu| cpus.contains(cpu));
+    let near: CpuSet = nodes(sys).into_iter().filter(|(_, node)| own(node)).map(|(number, _)| number).collect();
+    (platform.is_cpu() && !near.is_empty()).then_some(near)
+}
+
 /// The NUMA node of each device, as far as it is known: a CPU's devices are its nodes, a GPU's node stands at its PCI
 /// address.
 ///
@@ -292,6 +303,11 @@ mod tests {
         let nodes = device_nodes(&tools, Platform::Cpu, sys.path()).await.unwrap();
         assert_eq!(nodes, BTreeMap::from([(DeviceId::from(0), 0), (DeviceId::from(1), 1)]));
         assert!(cores(folder.path()).is_empty(), "a kernel that tells nothing");
+        let near = |platform, cpus: &str| memory_nodes(platform, sys.path(), &cpus.parse().unwrap());
+        assert_eq!(near(Platform::Cpu, "1,5"), Some("0".parse().unwrap()));
+        assert_eq!(near(Platform::Cpu, "1,3"), Some("0-1".parse().unwrap()));
+        assert_eq!(near(Platform::Cuda, "1,5"), None);
+        assert_eq!(memory_nodes(Platform::Cpu, folder.path(), &"1".parse().unwrap()), None);
     }
 
     #[test]

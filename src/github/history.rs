@@ -1,5 +1,5 @@
-//! What GitHub knows of a repository's history: the commits of a branch along first parents, whether a commit is on a
-//! branch, and the head of a pull request.
+//! What GitHub knows of a repository's history: the commits of a branch along first parents, and whether a commit is
+//! on a branch.
 
 use std::collections::HashMap;
 
@@ -35,38 +35,6 @@ pub enum End {
     Pages,
 }
 
-/// What is known of a pull request.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PullRequestFacts {
-    /// Its head commit as it is now.
-    pub head: CommitSha,
-    /// The repository the head lies in; `None` when that is gone.
-    pub head_repo: Option<String>,
-    /// The head's branch there.
-    pub head_branch: String,
-    /// The branch it is to be merged into.
-    pub base_branch: String,
-}
-
-#[derive(Deserialize)]
-struct WirePull {
-    head: WireSide,
-    base: WireSide,
-}
-
-#[derive(Deserialize)]
-struct WireSide {
-    #[serde(rename = "ref")]
-    name: String,
-    sha: CommitSha,
-    repo: Option<WireRepo>,
-}
-
-#[derive(Deserialize)]
-struct WireRepo {
-    full_name: String,
-}
-
 #[derive(Deserialize)]
 struct WireComparison {
     status: String,
@@ -88,8 +56,8 @@ impl GitHub {
         let mut commits: Vec<CommitFacts> = Vec::new();
         let mut from = match branch.pull_request() {
             None => branch.as_str().to_owned(),
-            Some(number) => match self.pull_request(repo, number).await? {
-                Some(pull) => pull.head.to_string(),
+            Some(number) => match self.pull(repo, number).await? {
+                Some(pull) => pull.head.sha.to_string(),
                 None => return Ok(None),
             },
         };
@@ -136,19 +104,5 @@ impl GitHub {
             self.read(&format!("/repos/{repo}/compare/{base}...{sha}?per_page=1")).await?;
         // Seen from the branch, its own commits are "behind" it.
         Ok(comparison.map(|comparison| matches!(comparison.status.as_str(), "behind" | "identical")))
-    }
-
-    /// The pull request as it is now; `None` when there is none of that number.
-    ///
-    /// # Errors
-    /// Any answer that is neither.
-    pub async fn pull_request(&self, repo: &RepoName, number: u64) -> Result<Option<PullRequestFacts>, GitHubError> {
-        let pull: Option<WirePull> = self.read(&format!("/repos/{repo}/pulls/{number}")).await?;
-        Ok(pull.map(|pull| PullRequestFacts {
-            head: pull.head.sha,
-            head_repo: pull.head.repo.map(|repo| repo.full_name),
-            head_branch: pull.head.name,
-            base_branch: pull.base.name,
-        }))
     }
 }

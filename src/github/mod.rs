@@ -1,35 +1,64 @@
-//! The GitHub client: reads facts about commits and the token, and classifies what GitHub answers, so that an outage
-//! or a rate limit is never taken for "not there".
+//! The GitHub client: every question goes through one gate that keeps to GitHub's limits, and every answer is classified,
+//! so that an outage or a rate limit is never taken for "not there", nor a lost answer for "not done".
 
+mod account;
+mod cache;
+mod check;
+mod comment;
+mod delivery;
 mod error;
+mod event;
+mod exchange;
+mod gate;
 mod history;
+mod installation;
+mod limits;
+mod link;
+mod pull;
+mod repository;
+mod signature;
+mod speaker;
+mod transport;
 
-use std::time::Duration;
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use http::header::HeaderMap;
-use http::{Method, Request, Response, StatusCode};
-use http_body_util::BodyExt;
-use octocrab::Octocrab;
-use octocrab::service::middleware::retry::RetryConfig;
+use http::Method;
 use secrecy::SecretString;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
+use url::Url;
 
-pub use error::{GitHubError, RetryAfter};
-pub use history::{End, History, PullRequestFacts};
+pub use account::{Account, AccountKind, Acting, Permission};
+pub use check::{
+    AppRef, CheckConclusion, CheckOutput, CheckRun, CheckSeen, CheckState, LONGEST_CHECK_TEXT, LONGEST_STATUS, Status,
+    StatusState,
+};
+pub use comment::{Comment, LONGEST_COMMENT};
+pub use delivery::HookDelivery;
+pub use error::{GitHubError, InvalidField};
+pub use event::LabelEvent;
+pub use history::{End, History};
+pub use installation::{AppFacts, Installation};
+pub use pull::{Pull, PullSide, PullState, RepositoryRef};
+pub use repository::{Repository, Tag};
+pub use signature::is_signed;
 
+use crate::clock::Clock;
 use crate::config::GithubConfig;
-use crate::meters::{self, Call, Service};
 use crate::model::{CommitSha, RepoName};
+use exchange::{Ask, Wire};
+use gate::Gate;
+use limits::Pace;
+use pull::PAGE;
+use speaker::Credentials;
+use transport::Transport;
 
-/// How long one request may take, connection and answer together.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// A connection to GitHub or a GitHub Enterprise server.
+/// A connection to GitHub or a GitHub Enterprise server. Clones share it: its gate, its tokens and what it knows.
 #[derive(Clone)]
 pub struct GitHub {
-    client: Octocrab,
+    wire: Arc<Wire>,
 }
 
 /// What is known of a commit.
@@ -86,33 +115,57 @@ impl From<WireCommit> for CommitFacts {
 }
 
 impl GitHub {
-    /// A client as configured: with the configured token, else anonymous.
+    /// A client as configured: the App, else the token, else anonymous.
     ///
     /// # Errors
-    /// When the token cannot be read.
+    /// When the token, key, certificates or proxy cannot be used; each is named.
     pub fn configured(config: &GithubConfig) -> Result<Self, GitHubError> {
-        let token = config.token().map(|source| source.read()).transpose()?;
-        Self::connect(config.api_url.as_str(), token)
+        Self::timed(config, Clock::system())
+    }
+
+    /// A client as configured that keeps to limits by this clock.
+    ///
+    /// # Errors
+    /// As [`GitHub::configured`].
+    pub fn timed(config: &GithubConfig, clock: Clock) -> Result<Self, GitHubError> {
+        let transport = Transport::new(config)?;
+        let credentials = match (&config.app, config.token()) {
+            (Some(app), _) => Credentials::app(transport, app)?,
+            (None, Some(token)) => Credentials::token(transport, token.read()?)?,
+            (None, None) => Credentials::anonymous(transport),
+        };
+        Ok(Self::with(config, credentials, clock))
     }
 
     /// A client for the API at `api_url` (`https://api.github.com`, or `https://HOST/api/v3` of an Enterprise server),
-    /// anonymous without a token.
+    /// anonymous without a token, everything else as by default.
     ///
     /// # Errors
-    /// [`GitHubError::Client`] when the URL is not one.
+    /// [`GitHubError::Client`] when no client can be made for the address.
     pub fn connect(api_url: &str, token: Option<SecretString>) -> Result<Self, GitHubError> {
-        let client = |source| GitHubError::Client { api_url: api_url.to_owned(), source: Box::new(source) };
-        // The client's own retry repeats writes at once after any failure: benchd retries where it knows it is safe.
-        let mut builder = Octocrab::builder()
-            .base_uri(api_url)
-            .map_err(client)?
-            .add_retry_config(RetryConfig::None)
-            .set_connect_timeout(Some(REQUEST_TIMEOUT))
-            .set_read_timeout(Some(REQUEST_TIMEOUT));
-        if let Some(token) = token {
-            builder = builder.personal_token(token);
-        }
-        Ok(Self { client: builder.build().map_err(client)? })
+        let refused = |error: url::ParseError| GitHubError::Client {
+            api_url: api_url.to_owned(),
+            reason: format!("{error} (is `github.api_url` an address?)"),
+        };
+        let config = GithubConfig { api_url: Url::parse(api_url).map_err(refused)?, ..GithubConfig::default() };
+        let transport = Transport::new(&config)?;
+        let credentials = match token {
+            Some(token) => Credentials::token(transport, token)?,
+            None => Credentials::anonymous(transport),
+        };
+        Ok(Self::with(&config, credentials, Clock::system()))
+    }
+
+    fn with(config: &GithubConfig, credentials: Credentials, clock: Clock) -> Self {
+        let gate = Gate::new(Pace::with_pause(config.write_interval), clock);
+        let base = config.api_url.clone();
+        let (cache, identity) = Default::default();
+        Self { wire: Arc::new(Wire { credentials, base, gate, cache, identity }) }
+    }
+
+    /// As whom it asks.
+    pub fn acts_as(&self) -> Acting {
+        self.wire.credentials.acting()
     }
 
     /// The commit that `reference` (a commit id, branch or tag) names; `None` when the repository has none of that name.
@@ -130,52 +183,48 @@ impl GitHub {
     /// # Errors
     /// [`GitHubError::Unauthorised`] for a token that GitHub does not accept, others as they come.
     pub async fn token_scopes(&self) -> Result<TokenScopes, GitHubError> {
-        let (headers, _) = self.send("/rate_limit").await?;
-        let scopes = headers.get("x-oauth-scopes").and_then(|value| value.to_str().ok());
+        let route = "/rate_limit";
+        let answer = self.wire.exchange(self.wire.speaker(route).await?, Ask::read(route)).await?;
+        let scopes = answer.headers.get("x-oauth-scopes").and_then(|value| value.to_str().ok());
         Ok(scopes.map_or(TokenScopes::FineGrained, |list| {
             TokenScopes::Classic(list.split(',').map(str::trim).filter(|s| !s.is_empty()).map(str::to_owned).collect())
         }))
     }
 
-    /// Reads `route`; `None` for 404, and for 422, GitHub's answer to a well-formed commit id that it does not know.
+    /// Reads `route`; `None` for what is not there, and for 422, GitHub's answer to a well-formed commit id that it
+    /// does not know.
     async fn read<T: DeserializeOwned>(&self, route: &str) -> Result<Option<T>, GitHubError> {
-        match self.send(route).await {
-            Ok((_, body)) => serde_json::from_slice(&body)
-                .map(Some)
-                .map_err(|source| GitHubError::Malformed { route: route.to_owned(), source }),
-            Err(GitHubError::Refused { status: StatusCode::NOT_FOUND | StatusCode::UNPROCESSABLE_ENTITY, .. }) => {
-                Ok(None)
-            }
+        match self.required(route).await {
+            Ok(found) => Ok(Some(found)),
+            Err(GitHubError::Gone { .. } | GitHubError::Invalid { .. }) => Ok(None),
             Err(error) => Err(error),
         }
     }
 
-    async fn send(&self, route: &str) -> Result<(HeaderMap, Vec<u8>), GitHubError> {
-        let transport = |source| GitHubError::unreachable(route, source);
-        let request = Request::builder()
-            .method(Method::GET)
-            .uri(route)
-            .body(octocrab::OctoBody::empty())
-            .map_err(|source| GitHubError::Request { route: route.to_owned(), source })?;
-        let answer = tokio::time::timeout(REQUEST_TIMEOUT, async {
-            let response: Response<_> = self.client.execute(request).await.map_err(transport)?;
-            let (parts, body) = response.into_parts();
-            let body = body.collect().await.map_err(transport)?.to_bytes().to_vec();
-            Ok::<_, GitHubError>((parts, body))
-        });
-        let answered = answer.await;
-        let outcome = match &answered {
-            Ok(Ok((parts, _))) => Call::of_status(parts.status.as_u16()),
-            Ok(Err(_)) | Err(_) => Call::Failed,
-        };
-        meters::api_call(Service::Github, outcome);
-        let (parts, body) = answered
-            .map_err(|_elapsed| GitHubError::TimedOut { route: route.to_owned(), after: REQUEST_TIMEOUT })??;
-        if parts.status.is_success() {
-            Ok((parts.headers, body))
-        } else {
-            Err(GitHubError::from_answer(route, parts.status, &parts.headers, &body))
-        }
+    /// Reads `route`, which has to be there.
+    async fn required<T: DeserializeOwned>(&self, route: &str) -> Result<T, GitHubError> {
+        self.wire.exchange(self.wire.speaker(route).await?, Ask::read(route)).await?.json(route)
+    }
+
+    /// Every item of a list.
+    async fn pages<T: DeserializeOwned>(&self, route: &str) -> Result<Vec<T>, GitHubError> {
+        let pages: Vec<Vec<T>> = self.page_bodies(route, Vec::len).await?;
+        Ok(pages.into_iter().flatten().collect())
+    }
+
+    /// Every page of a list; `length` counts the items of one.
+    async fn page_bodies<P: DeserializeOwned>(
+        &self,
+        route: &str,
+        length: impl Fn(&P) -> usize,
+    ) -> Result<Vec<P>, GitHubError> {
+        self.wire.pages(self.wire.speaker(route).await?, route, PAGE, length, |_| false).await
+    }
+
+    /// Changes something.
+    async fn write<T: DeserializeOwned>(&self, method: Method, route: &str, body: &Value) -> Result<T, GitHubError> {
+        let ask = Ask { method: &method, route, body: Some(body) };
+        self.wire.exchange(self.wire.speaker(route).await?, ask).await?.json(route)
     }
 }
 

@@ -24,9 +24,9 @@ pub struct Alive {
 /// Whether the daemon can measure and publish.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Ready {
-    /// Whether nothing is in trouble.
+    /// Whether nothing is in trouble; a pause is none.
     pub ready: bool,
-    /// What is; left out for those who may not read.
+    /// What is, and what is paused; left out for those who may not read.
     pub reasons: Vec<Trouble>,
 }
 
@@ -60,7 +60,7 @@ pub async fn readyz(State(state): State<AppState>, headers: HeaderMap) -> (Statu
         }
     }
     let troubles = state.health.troubles();
-    let ready = troubles.is_empty();
+    let ready = troubles.iter().all(Trouble::is_note);
     let reasons = if may_read(&state, &headers) { troubles } else { Vec::new() };
     (status(ready), Json(Ready { ready, reasons }))
 }

@@ -12,6 +12,7 @@ use metrics_exporter_prometheus::PrometheusBuilder;
 
 use super::problem::Problem;
 use super::{AppState, VERSION};
+use crate::health::Trouble;
 use crate::meters;
 use crate::model::JobPhase;
 use crate::store::Counts;
@@ -93,7 +94,7 @@ fn states(state: &AppState, counts: &Counts, now: DateTime<Utc>) -> String {
             gauge!(meters::SLOTS.name, "state" => slot).set(whole(devices));
         }
         let troubles = state.health.troubles();
-        gauge!(meters::READY.name).set(if troubles.is_empty() { 1.0 } else { 0.0 });
+        gauge!(meters::READY.name).set(if troubles.iter().all(Trouble::is_note) { 1.0 } else { 0.0 });
         for trouble in troubles {
             gauge!(meters::TROUBLE.name, "part" => trouble.part.as_str()).set(1.0);
         }

@@ -8,6 +8,7 @@ pub mod metrics;
 pub mod openapi;
 pub mod problem;
 mod server;
+pub mod webhook;
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -87,6 +88,8 @@ pub struct Parts {
     pub artifacts: Artifacts,
     /// Who may do what.
     pub tokens: Tokens,
+    /// Webhook secrets, and the memory that bodies of deliveries may take.
+    pub webhook: webhook::Door,
     /// The last counts of `/metrics`.
     pub metrics: metrics::Cache,
     /// Cancelled when the server stops: streams end then.
@@ -101,6 +104,7 @@ impl AppState {
         Self(Arc::new(Parts {
             tokens: Tokens::new(&config.http, health.clone()),
             artifacts: Artifacts::new(&config.state_dir),
+            webhook: webhook::Door::new(&config.github),
             metrics: metrics::Cache::default(),
             host: Host { name, target },
             store,
@@ -138,6 +142,8 @@ pub fn within_limits(routes: Router, state: &AppState) -> Router {
         .method_not_allowed_fallback(|| async { StatusCode::METHOD_NOT_ALLOWED })
         .layer(RequestBodyLimitLayer::new(MAX_BODY_BYTES));
     limited_rate(routes, state)
+        // GitHub sends from few addresses, in bursts, and up to 25 MB: the webhook has limits of its own.
+        .merge(webhook::routes(state))
         .layer(CatchPanicLayer::new())
         .layer(middleware::map_response(problem::clothe))
         .layer(header(header::X_CONTENT_TYPE_OPTIONS, "nosniff"))

@@ -10,6 +10,8 @@ mod metric;
 mod platform;
 mod point;
 mod priority;
+mod pull;
+mod reaction;
 mod slot;
 mod state;
 mod suite;
@@ -24,6 +26,8 @@ pub use metric::{Better, MetricClass, MetricKind, UnknownMetricWord, metric_kind
 pub use platform::{DeviceType, InvalidDeviceType, InvalidTarget, Platform, Target, UnknownPlatform, model_key};
 pub use point::{ExpectedPoint, Measurement, PointState, UnknownPointState};
 pub use priority::{InvalidPriority, Priority};
+pub use pull::{Asked, Origin, Standing, UnknownOfPull};
+pub use reaction::Reaction;
 pub use slot::{BusyDevice, CpuSet, DeviceId, InvalidCpuSet, Slot};
 pub use state::{ImageLook, JobPhase, JobState, NoImage, RunPhase, RunState, UnknownPhase};
 pub use suite::{SuiteKind, UnknownSuite, UnknownVariant, Variant};

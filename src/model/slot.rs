@@ -69,6 +69,11 @@ impl CpuSet {
         self.0.is_empty()
     }
 
+    /// Whether this processor is one of them.
+    pub fn contains(&self, cpu: u32) -> bool {
+        self.0.contains(&cpu)
+    }
+
     /// The processors, ascending.
     pub fn iter(&self) -> impl Iterator<Item = u32> + '_ {
         self.0.iter().copied()

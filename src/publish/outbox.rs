@@ -1,5 +1,6 @@
-//! Delivers what runs owe to the outside: level-triggered, from the rows alone, each step repeatable. A delivery that
-//! fails stays owed and is tried again; nothing is given up because a service is away.
+//! Delivers the records that runs owe to the outside (what they owe in words is told by `tell`): level-triggered, from
+//! the rows alone, each step repeatable. A delivery that fails stays owed and is tried again; nothing is given up because
+//! a service is away.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -106,21 +107,21 @@ impl Outbox {
         Self { targets: repositories.iter().flat_map(of).collect(), ..self }
     }
 
-    /// Tries every row that is due (of `run` only, when one is given), then settles their runs.
+    /// Tries every upload that is due (of `run` only, when one is given), then settles their runs.
     ///
     /// # Errors
     /// When the store cannot be read or written; deliveries that fail are no errors, they stay owed.
     pub async fn deliver_due(&self, run: Option<RunId>) -> Result<Vec<(OutboxRow, Delivery)>, StoreError> {
-        self.deliver(self.store.due_owed(self.clock.now(), run, BATCH).await?).await
+        self.deliver(self.store.due_owed(self.clock.now(), Some(OwedKind::Upload), run, BATCH).await?).await
     }
 
-    /// Tries everything that is owed, what `first` owes first, also what waits after a failure: for somebody who does
+    /// Tries every upload that is owed, what `first` owes first, also what waits after a failure: for somebody who does
     /// not come back soon.
     ///
     /// # Errors
     /// As [`Outbox::deliver_due`].
     pub async fn deliver_all(&self, first: RunId) -> Result<Vec<(OutboxRow, Delivery)>, StoreError> {
-        let mut rows = self.store.due_owed(DateTime::<Utc>::MAX_UTC, None, BATCH).await?;
+        let mut rows = self.store.due_owed(DateTime::<Utc>::MAX_UTC, Some(OwedKind::Upload), None, BATCH).await?;
         rows.sort_by_key(|row| row.run != first);
         self.deliver(rows).await
     }
@@ -135,11 +136,7 @@ impl Outbox {
                 delivered.push((row, postponed.clone()));
                 continue;
             }
-            let delivery = match row.owed.kind {
-                OwedKind::Upload => self.upload(&row).await?,
-                // Told by the stages that own a conversation; none is configured here.
-                OwedKind::Comment | OwedKind::CheckRun | OwedKind::Notification => continue,
-            };
+            let delivery = self.upload(&row).await?;
             self.write_down(&row, &delivery).await?;
             if let Delivery::Postponed { .. } = delivery {
                 away.insert(place, delivery.clone());

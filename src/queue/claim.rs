@@ -10,7 +10,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::settle::finished;
-use super::slots::{Holding, Inventory, Verdict, Wanting, decide};
+use super::slots::{Holding, Inventory, Verdict, Wanting, decide, soonest};
 use super::{AttemptEnd, Claim, ClaimedJob, Heartbeat, Outcome, PassEnd, PassStart, Queue, rank};
 use crate::meters::{self, Phase};
 use crate::model::{
@@ -50,6 +50,34 @@ pub(super) fn in_order(jobs: &mut [&QueuedJob], durations: &Durations, now: Date
         let count = job.alike.target.count;
         (Reverse(rank), job.created_at, job.run, Reverse((device_time, count)), job.id)
     });
+}
+
+/// Puts those of `jobs`, which are in their order, whose turn on the offered host it is together into the order in which
+/// the host is done with them soonest. A job is passed only by jobs that came less than [`rank::TOGETHER`] after it (as
+/// urgency counts), so that none waits for ever.
+pub(super) fn arrange(
+    jobs: &mut [&QueuedJob],
+    offer: &ClaimOffer,
+    held: &[Holding],
+    durations: &Durations,
+    now: DateTime<Utc>,
+) {
+    let rank = |job: &QueuedJob| rank(&job.trigger, job.created_at, now, job.priority);
+    let due = jobs.iter().enumerate().filter(|(_, job)| is_due(job, now) && offer.is_for(job));
+    let mut first = None;
+    let together = due.take_while(|(_, job)| first.get_or_insert(rank(job)).is_near(rank(job)));
+    let (places, together): (Vec<_>, Vec<_>) = together.map(|(place, job)| (place, *job)).unzip();
+    let order = soonest(&offer.host, &wanting(&together, durations), held, &offer.busy_devices(), now);
+    for (place, job) in places.into_iter().zip(order.into_iter().filter_map(|n| together.get(n))) {
+        if let Some(there) = jobs.get_mut(place) {
+            *there = job;
+        }
+    }
+}
+
+/// Whether a job may be claimed at `now`.
+pub(super) fn is_due(job: &QueuedJob, now: DateTime<Utc>) -> bool {
+    matches!(job.state, JobState::Queued { not_before } if not_before <= now)
 }
 
 /// Jobs in their order as what they want of the host.
@@ -126,6 +154,36 @@ impl Queue {
         Ok(claimed)
     }
 
+    /// Writes down that a runner is there, also when it takes nothing.
+    pub async fn present(&self, offer: &ClaimOffer) -> Result<(), StoreError> {
+        let runners = self.store.runners().await?;
+        if let Some(seen) = self.see(offer, &runners, self.clock.now())? {
+            let mut write = self.store.write("note a runner").await?;
+            write.see_runner(&seen).await?;
+            write.commit().await?;
+        }
+        Ok(())
+    }
+
+    /// Whether [`Queue::claim`] would take or skip a job now.
+    pub async fn would_begin(&self, offer: &ClaimOffer) -> Result<bool, StoreError> {
+        let now = self.clock.now();
+        if offer.run.is_none() && self.pause_of(&Control::Host(offer.by.clone())).await?.is_some() {
+            return Ok(false);
+        }
+        let jobs = self.store.unfinished_jobs().await?;
+        let mut jobs: Vec<_> = jobs.iter().filter(|job| is_due(job, now) && offer.is_for(job)).collect();
+        let durations = self.durations(jobs.iter().map(|job| job.alike.clone())).await?;
+        in_order(&mut jobs, &durations, now);
+        let mut held = self.store.jobs_held_on_host(&offer.by).await?;
+        held.retain(|held| offer.run.is_none_or(|run| held.claimed.job.run == run));
+        let held = holding(&held, &durations);
+        arrange(&mut jobs, offer, &held, &durations, now);
+        let wanting = wanting(&jobs, &durations);
+        let mut verdicts = decide(&offer.host, &wanting, &held, &offer.busy_devices(), now);
+        Ok(verdicts.any(|verdict| matches!(verdict, Verdict::Start { .. } | Verdict::TooLarge { .. })))
+    }
+
     /// How long jobs like each of these usually take.
     pub(super) async fn durations(&self, kinds: impl Iterator<Item = Alike>) -> Result<Durations, StoreError> {
         let mut durations = Durations::new();
@@ -154,12 +212,12 @@ impl Queue {
         now: DateTime<Utc>,
     ) -> Result<Option<ClaimedJob>, StoreError> {
         let jobs = write.unfinished_jobs().await?;
-        let due = |job: &QueuedJob| matches!(job.state, JobState::Queued { not_before } if not_before <= now);
-        let mut jobs: Vec<_> = jobs.iter().filter(|job| due(job) && offer.is_for(job)).collect();
+        let mut jobs: Vec<_> = jobs.iter().filter(|job| is_due(job, now) && offer.is_for(job)).collect();
         in_order(&mut jobs, durations, now);
         let mut held = write.jobs_held_on_host(&offer.by).await?;
         held.retain(|held| offer.run.is_none_or(|run| held.claimed.job.run == run));
         let held = holding(&held, durations);
+        arrange(&mut jobs, offer, &held, durations, now);
         let wanting = wanting(&jobs, durations);
         let verdicts = decide(&offer.host, &wanting, &held, &offer.busy_devices(), now);
         for (job, verdict) in jobs.into_iter().zip(verdicts) {

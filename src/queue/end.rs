@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::settle::{end_claimed, finished, owe_uploads};
-use super::{Outcome, Queue};
+use super::spec::image_wait;
+use super::{AttemptEnd, Claim, Outcome, Queue};
 use crate::model::{Conclusion, FailureKind, JobId, JobPhase, JobState, RunId, RunPhase, RunState, Trigger};
 use crate::store::{JobRow, JobStart, NewJob, NewRun, StoreError, Write};
 
@@ -76,23 +77,28 @@ impl Queue {
     /// it by their next heartbeat. What was measured stays.
     pub async fn cancel(&self, run: RunId, why: &str) -> Result<Cancelled, StoreError> {
         let mut write = self.store.write("cancel a run").await?;
+        let cancelled = self.cancel_within(&mut write, run, why).await?;
+        write.commit().await?;
+        Ok(cancelled)
+    }
+
+    /// [`Queue::cancel`] as a part of a larger write, which its caller commits.
+    pub async fn cancel_within(&self, write: &mut Write, run: RunId, why: &str) -> Result<Cancelled, StoreError> {
         let Some(row) = write.run(run).await? else { return Ok(Cancelled::Unknown) };
         let now = self.clock.now();
-        let cancelled = match row.state {
+        Ok(match row.state {
             // Planned and queued in one write: there is nothing to end but the run.
             RunState::Requested => {
                 let _performed = write.move_run(run, RunPhase::Requested, RunState::Cancelled, now).await?;
                 Cancelled::Jobs { count: 0 }
             }
             RunState::Queued | RunState::Running | RunState::Measured => {
-                self.end_jobs(&mut write, run, &Conclusion::Cancelled, why, RunningJobs::Stop, now).await?
+                self.end_jobs(write, run, &Conclusion::Cancelled, why, RunningJobs::Stop, now).await?
             }
             RunState::Published | RunState::Failed(_) | RunState::Cancelled | RunState::Superseded => {
                 Cancelled::AlreadyEnded
             }
-        };
-        write.commit().await?;
-        Ok(cancelled)
+        })
     }
 
     /// Ends one job of a run; the others go on.
@@ -113,6 +119,19 @@ impl Queue {
     /// run is never retried.
     pub async fn supersede(&self, run: RunId, by: RunId, running: RunningJobs) -> Result<Cancelled, StoreError> {
         let mut write = self.store.write("supersede a run").await?;
+        let cancelled = self.supersede_within(&mut write, run, by, running).await?;
+        write.commit().await?;
+        Ok(cancelled)
+    }
+
+    /// [`Queue::supersede`] as a part of a larger write, which its caller commits.
+    pub async fn supersede_within(
+        &self,
+        write: &mut Write,
+        run: RunId,
+        by: RunId,
+        running: RunningJobs,
+    ) -> Result<Cancelled, StoreError> {
         let (Some(row), Some(_)) = (write.run(run).await?, write.run(by).await?) else {
             return Ok(Cancelled::Unknown);
         };
@@ -123,16 +142,21 @@ impl Queue {
         // Whoever came first stands beside it.
         let _either = write.supersede_run(run, by).await?;
         let why = format!("run {by} took its place");
-        let ended = self.end_jobs(&mut write, run, &Conclusion::Superseded, &why, running, now).await?;
-        write.commit().await?;
-        Ok(ended)
+        self.end_jobs(write, run, &Conclusion::Superseded, &why, running, now).await
     }
 
     /// Queues the jobs of a run again that ended without results, each with all its attempts. What measured something
     /// is not touched: to measure it once more is a rerun.
     pub async fn retry(&self, run: RunId) -> Result<Retried, StoreError> {
-        let now = self.clock.now();
         let mut write = self.store.write("retry a run").await?;
+        let retried = self.retry_within(&mut write, run).await?;
+        write.commit().await?;
+        Ok(retried)
+    }
+
+    /// [`Queue::retry`] as a part of a larger write, which its caller commits.
+    pub async fn retry_within(&self, write: &mut Write, run: RunId) -> Result<Retried, StoreError> {
+        let now = self.clock.now();
         let Some(row) = write.run(run).await? else { return Ok(Retried::Unknown) };
         if row.state == RunState::Superseded || row.superseded_by.is_some() {
             return Ok(Retried::Superseded { by: row.superseded_by });
@@ -143,7 +167,7 @@ impl Queue {
             if !is_worth_a_retry(conclusion) || write.gave_results(job.id, job.attempts_begun).await? {
                 continue;
             }
-            let again = match self.start_again(&job, now) {
+            let again = match start_again(&job, now) {
                 JobStart::Queued => JobState::Queued { not_before: now },
                 JobStart::WaitingForImage { until } => {
                     JobState::WaitingForImage { since: now, until, next_look_at: now, last_look: None }
@@ -162,15 +186,38 @@ impl Queue {
         if from.may_become(RunPhase::Queued) {
             let _performed = write.move_run(run, from, RunState::Queued, now).await?;
         }
-        write.commit().await?;
         tracing::info!(run.id = %run, "retried {} jobs", jobs.len());
         Ok(Retried::Jobs { jobs })
     }
 
+    /// Queues a held job again whose work was broken off for the reason `why`; the attempt does not count.
+    pub async fn give_back(&self, claim: &Claim, why: &str) -> Result<Outcome, StoreError> {
+        let now = self.clock.now();
+        let mut write = self.store.write("give a job back").await?;
+        let end = AttemptEnd { conclusion: Conclusion::Cancelled, message: Some(why.to_owned()), artifact_bytes: None };
+        if write.end_attempt(claim, &end, now).await? == Outcome::Moved {
+            return Ok(Outcome::Moved);
+        }
+        let Some(row) = write.job(claim.job).await? else { return Ok(Outcome::Moved) };
+        write.forgive_last_attempt(claim.job).await?;
+        let queued = JobState::Queued { not_before: now };
+        let outcome = write.move_job(claim.job, claim.attempt, row.state.phase(), &queued, now).await?;
+        write.commit().await?;
+        tracing::info!(job.id = %claim.job, job.attempt = claim.attempt, "gave a job back: {why}");
+        Ok(outcome)
+    }
+
     /// Measures the commit of a run once more: a new run with the same jobs, whatever the configuration says now.
     pub async fn rerun(&self, run: RunId) -> Result<Rerun, StoreError> {
-        let now = self.clock.now();
         let mut write = self.store.write("rerun a run").await?;
+        let rerun = self.rerun_within(&mut write, run).await?;
+        write.commit().await?;
+        Ok(rerun)
+    }
+
+    /// [`Queue::rerun`] as a part of a larger write, which its caller commits.
+    pub async fn rerun_within(&self, write: &mut Write, run: RunId) -> Result<Rerun, StoreError> {
+        let now = self.clock.now();
         let Some(row) = write.run(run).await? else { return Ok(Rerun::Unknown) };
         let again = NewRun {
             repository: row.repository,
@@ -183,32 +230,15 @@ impl Queue {
         };
         let new = write.insert_run(&again, now).await?;
         for job in write.jobs_of_run(run).await? {
-            let start = self.start_again(&job, now);
+            let start = start_again(&job, now);
             let JobRow { target, model, spec, selection, required, max_attempts, .. } = job;
             let job = NewJob { target, model, spec, selection, required, max_attempts, start };
             write.insert_job(new, &job, now).await?;
         }
         // Nobody else can have seen the run: the move is made.
         let _performed = write.move_run(new, RunPhase::Requested, RunState::Queued, now).await?;
-        write.commit().await?;
         tracing::info!(run.id = %new, "submitted a rerun of {run}");
         Ok(Rerun::Run { run: new })
-    }
-
-    /// A job whose image had not been found waits for it anew.
-    fn start_again(&self, job: &JobRow, now: DateTime<Utc>) -> JobStart {
-        let no_image =
-            |kind: &FailureKind| matches!(kind, FailureKind::ImageMissing | FailureKind::RegistryUnavailable);
-        match &job.state {
-            JobState::WaitingForImage { until, .. } => JobStart::WaitingForImage { until: *until },
-            JobState::Finished { conclusion: Conclusion::Failure(kind) } if no_image(kind) => {
-                JobStart::WaitingForImage { until: now + self.pace.image_wait }
-            }
-            JobState::Finished { .. }
-            | JobState::Queued { .. }
-            | JobState::Claimed { .. }
-            | JobState::Running { .. } => JobStart::Queued,
-        }
     }
 
     async fn end_jobs(
@@ -235,6 +265,20 @@ impl Queue {
         self.settle_run(write, run, now).await?;
         tracing::info!(run.id = %run, "ended {count} jobs: {why}");
         Ok(if count == 0 { Cancelled::AlreadyEnded } else { Cancelled::Jobs { count } })
+    }
+}
+
+/// A job whose image had not been found waits for it anew.
+fn start_again(job: &JobRow, now: DateTime<Utc>) -> JobStart {
+    let no_image = |kind: &FailureKind| matches!(kind, FailureKind::ImageMissing | FailureKind::RegistryUnavailable);
+    match &job.state {
+        JobState::WaitingForImage { until, .. } => JobStart::WaitingForImage { until: *until },
+        JobState::Finished { conclusion: Conclusion::Failure(kind) } if no_image(kind) => {
+            JobStart::WaitingForImage { until: now + image_wait(&job.spec) }
+        }
+        JobState::Finished { .. } | JobState::Queued { .. } | JobState::Claimed { .. } | JobState::Running { .. } => {
+            JobStart::Queued
+        }
     }
 }
 

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use crate::clock::Clock;
 use crate::model::{BranchName, Priority, RunId, RunPhase, RunState, Trigger};
-use crate::store::{Commit, NewJob, NewRun, Owed, RunTerms, Store, StoreError, Write};
+use crate::store::{BranchCommit, Commit, NewJob, NewRun, Owed, RunTerms, Store, StoreError, Write};
 
 pub use crate::store::{
     AttemptEnd, Claim, ClaimedJob, Heartbeat, Outcome, PassEnd, PassStart, PointOutcome, SeriesMeasurement,
@@ -47,8 +47,6 @@ pub struct Pace {
     pub backoff_after: Duration,
     /// The longest such wait. Default: 1 hour.
     pub backoff_at_most: Duration,
-    /// How long a job waits for its image when a person's retry or rerun makes it wait again. Default: 90 minutes.
-    pub image_wait: Duration,
 }
 
 /// A commit to measure, with the jobs that were planned for it.
@@ -58,7 +56,7 @@ pub struct RunPlan {
     pub commit: Commit,
     /// The branch it is measured on.
     pub branch: BranchName,
-    /// The commit's number of ancestors along first parents of the branch, when known.
+    /// The commit's number of ancestors along first parents of the branch, where somebody counted them.
     pub position: Option<u32>,
     /// Why.
     pub trigger: Trigger,
@@ -88,7 +86,6 @@ impl Default for Pace {
             lease_for: Duration::from_secs(120),
             backoff_after: Duration::from_secs(60),
             backoff_at_most: Duration::from_secs(3600),
-            image_wait: Duration::from_secs(90 * 60),
         }
     }
 }
@@ -115,8 +112,10 @@ impl Queue {
         let now = self.clock.now();
         let Commit { repository, sha, .. } = &plan.commit;
         write.record_commit(&plan.commit).await?;
-        if let Some(position) = plan.position {
-            write.place_commit(repository, &plan.branch, sha, position).await?;
+        if let (Some(_), Some(committed_at)) = (plan.position, plan.commit.committed_at) {
+            let first_parent = plan.commit.first_parent.clone();
+            let commit = BranchCommit { sha: sha.clone(), committed_at, first_parent, position: plan.position };
+            write.place_stretch(repository, &plan.branch, &[commit]).await?;
         }
         let run = NewRun {
             repository: repository.clone(),

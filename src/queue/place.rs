@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::Queue;
-use super::claim::{ClaimOffer, Durations, GONE_AFTER, holding, in_order, wanting};
-use super::slots::{Forecast, Inventory, Verdict, decide, forecast};
+use super::claim::{ClaimOffer, Durations, GONE_AFTER, arrange, holding, in_order, is_due, wanting};
+use super::slots::{Forecast, Holding, Inventory, Verdict, decide, forecast};
 use crate::model::{
     BusyDevice, CommitSha, Control, ImageLook, JobId, JobState, NoImage, Pause, Priority, RunId, RunnerName, Slot,
     Target, Trigger,
@@ -204,7 +204,11 @@ pub(super) fn view(rows: &Rows, at: DateTime<Utc>) -> QueueView {
     let mut told = Told::default();
     for (offer, seen_at) in &rows.runners {
         if at - *seen_at < GONE_AFTER {
-            tell(&mut told, rows, &jobs, offer, at);
+            let on_host = |held: &&HeldJob| held.claimed.claim.by.host() == offer.by.host();
+            let own: Vec<_> = rows.held.iter().filter(on_host).cloned().collect();
+            let held = holding(&own, &rows.durations);
+            arrange(&mut jobs, offer, &held, &rows.durations, at);
+            tell(&mut told, rows, &jobs, offer, &held, at);
         }
     }
     let held: BTreeMap<_, _> = rows.held.iter().map(|held| (held.claimed.claim.job, held)).collect();
@@ -273,15 +277,18 @@ fn place(job: &QueuedJob, of: u32) -> Place {
 }
 
 /// Asks one machine about all jobs that it may take.
-fn tell<'a>(told: &mut Told<'a>, rows: &Rows, jobs: &[&QueuedJob], offer: &'a ClaimOffer, at: DateTime<Utc>) {
-    let due = |job: &QueuedJob| matches!(job.state, JobState::Queued { not_before } if not_before <= at);
-    let due: Vec<_> = jobs.iter().filter(|job| due(job) && offer.is_for(job)).copied().collect();
-    let own: Vec<_> =
-        rows.held.iter().filter(|held| held.claimed.claim.by.host() == offer.by.host()).cloned().collect();
-    let held = holding(&own, &rows.durations);
+fn tell<'a>(
+    told: &mut Told<'a>,
+    rows: &Rows,
+    jobs: &[&QueuedJob],
+    offer: &'a ClaimOffer,
+    held: &[Holding],
+    at: DateTime<Utc>,
+) {
+    let due: Vec<_> = jobs.iter().filter(|job| is_due(job, at) && offer.is_for(job)).copied().collect();
     let wanting = wanting(&due, &rows.durations);
     let busy = offer.busy_devices();
-    let verdicts = decide(&offer.host, &wanting, &held, &busy, at);
+    let verdicts = decide(&offer.host, &wanting, held, &busy, at);
     for (job, verdict) in due.iter().zip(verdicts) {
         let better = told.verdicts.get(&job.id).is_none_or(|(_, known)| closeness(&verdict) < closeness(known));
         if better {
@@ -289,7 +296,7 @@ fn tell<'a>(told: &mut Told<'a>, rows: &Rows, jobs: &[&QueuedJob], offer: &'a Cl
         }
     }
     if paused(rows, offer).is_none() {
-        for start in forecast(&offer.host, &wanting, &held, &busy, at) {
+        for start in forecast(&offer.host, &wanting, held, &busy, at) {
             let known = told.forecasts.get(&start.job);
             if known.is_none_or(|known| start.starts_at < known.starts_at) {
                 told.forecasts.insert(start.job, start);

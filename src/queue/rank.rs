@@ -10,9 +10,19 @@ use crate::model::{Priority, Trigger};
 /// What a point of priority is worth in waiting time: ten points, the step from one trigger to the next, are 4 hours.
 pub const POINT: Duration = Duration::from_secs(24 * 60);
 
+/// Jobs whose ranks are less than this apart have their turn together.
+pub const TOGETHER: Duration = Duration::from_secs(10 * 60);
+
 /// A job's place among others: the greater goes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Rank(i64);
+
+impl Rank {
+    /// Whether two jobs have their turn together: they came at nearly the same time and are equally urgent.
+    pub fn is_near(self, other: Self) -> bool {
+        u128::from(self.0.abs_diff(other.0)) < TOGETHER.as_millis()
+    }
+}
 
 /// The rank of a job of a run that `trigger` began, queued at `queued_at`:
 ///
@@ -61,6 +71,14 @@ mod tests {
         assert!(ranks.is_sorted_by(|a, b| a >= b), "{ranks:?}");
         assert_eq!(ranks[0], ranks[1], "a rerun is asked for by a person");
         assert!(ranks[1..].is_sorted_by(|a, b| a > b), "{ranks:?}");
+    }
+
+    #[test]
+    fn what_came_within_minutes_has_its_turn_together() {
+        let at_minute = |minute| rank(&Trigger::Schedule, at(minute), at(60), None);
+        assert!(at_minute(0).is_near(at_minute(9)) && at_minute(9).is_near(at_minute(0)));
+        assert!(!at_minute(0).is_near(at_minute(10)));
+        assert!(!at_minute(0).is_near(rank(&Trigger::Merge, at(0), at(60), None)), "not as urgent");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 mod forecast;
 mod inventory;
+mod order;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -15,6 +16,7 @@ use crate::model::{DeviceId, JobId, Slot};
 
 pub use forecast::{Forecast, forecast};
 pub use inventory::{Core, HostDevice, Inventory};
+pub use order::soonest;
 
 /// After this long as the first in line a job's reserved devices are lent to nobody any more, however short the other
 /// job is expected to be: expectations may be wrong again and again.

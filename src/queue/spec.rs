@@ -2,6 +2,7 @@
 //! configuration file can change what was accepted.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -30,6 +31,9 @@ pub struct JobSpec {
     pub image: ImageOrder,
     /// When it is pulled.
     pub pull: PullPolicy,
+    /// How long it is waited for when it is not built yet.
+    #[serde(default = "ninety_minutes", with = "humantime_serde")]
+    pub image_wait: Duration,
     /// Whether the repository at the commit is put into the workspace, because the image lacks it.
     pub takes_repository: bool,
     /// A clone that holds the commit, for suites that take files from the repository; `None` clones it.
@@ -47,6 +51,15 @@ pub struct JobSpec {
 
 fn first() -> u32 {
     1
+}
+
+fn ninety_minutes() -> Duration {
+    Duration::from_secs(90 * 60)
+}
+
+/// [`JobSpec::image_wait`] of a stored specification, whatever else it holds.
+pub(super) fn image_wait(spec: &serde_json::Value) -> Duration {
+    spec.get("image_wait").and_then(|wait| humantime_serde::deserialize(wait).ok()).unwrap_or_else(ninety_minutes)
 }
 
 /// Whether a commit's code may have what the host's own jobs have.

@@ -46,6 +46,7 @@ impl Write {
             .execute(&mut *self.0)
             .await
             .map_err(sql(format!("resume {what}")))?;
+        self.1.due = true;
         Ok(Outcome::of(done.rows_affected()))
     }
 

@@ -198,6 +198,7 @@ impl Write {
             .execute(&mut *self.0)
             .await
             .map_err(sql(format!("insert a job of run {run}")))?;
+        self.1.due = true;
         Ok(id)
     }
 
@@ -304,7 +305,9 @@ impl Write {
             .execute(&mut *self.0)
             .await
             .map_err(sql(format!("move job {job} to {phase}")))?;
-        Ok(Outcome::of(done.rows_affected()))
+        let outcome = Outcome::of(done.rows_affected());
+        self.1.due |= outcome == Outcome::Performed && !matches!(phase, JobPhase::Claimed | JobPhase::Running);
+        Ok(outcome)
     }
 
     /// Writes down a look that brought no image, and when the next one is; the job still waits.
@@ -344,6 +347,16 @@ impl Write {
             .execute(&mut *self.0)
             .await
             .map_err(sql(format!("forgive the attempts of job {job}")))?;
+        Ok(())
+    }
+
+    /// Forgives a job's last attempt: it was broken off through no fault of anything.
+    pub async fn forgive_last_attempt(&mut self, job: JobId) -> Result<(), StoreError> {
+        sqlx::query("update jobs set attempts_before = min(attempts_before + 1, attempt) where id = ?1")
+            .bind(id_column(job))
+            .execute(&mut *self.0)
+            .await
+            .map_err(sql(format!("forgive an attempt of job {job}")))?;
         Ok(())
     }
 

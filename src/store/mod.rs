@@ -1,21 +1,28 @@
 //! All SQL: one file per table, migrations numbered and append-only, every change of a state guarded by the state it
 //! leaves. SQLite in WAL mode; reads go through a pool, writes through one connection that begins IMMEDIATE.
 
+mod answers;
 pub mod artifacts;
 mod attempts;
+mod baselines;
 mod codec;
 mod commits;
 mod controls;
 mod counts;
+mod deliveries;
 mod detail;
 mod error;
+mod followed;
 mod images;
 mod jobs;
+mod looks;
 mod measured;
 mod measurements;
 mod outbox;
 mod passes;
+mod pulls;
 mod queued;
+mod reports;
 mod requests;
 mod runners;
 mod runs;
@@ -29,23 +36,31 @@ use serde::{Deserialize, Serialize};
 use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Connection, SqlSafeStr, Sqlite, SqliteConnection, Transaction};
+use tokio::sync::watch;
 
 use self::codec::{Columns, id_column};
 use self::error::sql;
 use crate::model::{InvalidId, next_id};
 
+pub use answers::{Answer, AnswerKind, AnswerRow, QuietCheck};
 pub use attempts::AttemptEnd;
-pub use commits::Commit;
+pub use baselines::{Baseline, Machines};
+pub use commits::{BranchCommit, Commit};
 pub use counts::{Counts, PassPlace};
+pub use deliveries::{Delivery, DeliveryFacts};
 pub use detail::{AttemptDetail, JobDetail, PassDetail, PointDetail, RunDetail};
 pub use error::StoreError;
+pub use followed::FollowedRow;
 pub use images::PulledImage;
 pub use jobs::{Claim, ClaimedJob, Heartbeat, JobRow, JobStart, NewJob};
+pub use looks::{Look, LookKind, Mark, UnknownLook};
 pub use measured::KnownJob;
 pub use measurements::{Previous, SeriesMeasurement, SeriesValue};
 pub use outbox::{OutboxRow, Owed, OwedKind, OwedState, UnknownOwed};
 pub use passes::{PassEnd, PassStart, PointOutcome};
+pub use pulls::{ApprovalRow, ApprovedBy, PullRow, PullRun, UnknownApproval};
 pub use queued::{Alike, HeldJob, QueuedJob};
+pub use reports::{PullKey, PullOrder, ReportKey, ReportKind, ReportRow, Told};
 pub use requests::KeyedRequest;
 pub use runners::RunnerRow;
 pub use runs::{LeftOut, NewRun, RunFilter, RunRow, RunSummary, RunTerms, Scope, UnknownScope};
@@ -80,12 +95,21 @@ impl Outcome {
 pub struct Store {
     readers: SqlitePool,
     writer: SqlitePool,
+    changes: watch::Sender<()>,
 }
 
 /// A write in progress: it holds the database's only write lock until [`Write::commit`], and leaves nothing behind
 /// when dropped.
 #[derive(Debug)]
-pub struct Write(Transaction<'static, Sqlite>);
+pub struct Write(Transaction<'static, Sqlite>, Wake);
+
+/// Whom a commit wakes.
+#[derive(Debug)]
+struct Wake {
+    changes: watch::Sender<()>,
+    /// Whether the write gives anybody something to do.
+    due: bool,
+}
 
 impl Store {
     /// Opens the store in `state_dir`, makes it where it is absent and brings its tables up to date.
@@ -127,6 +151,7 @@ impl Store {
         Ok(Self {
             writer: writer.connect_with(options.clone()).await.map_err(sql(doing()))?,
             readers: readers.connect_with(options).await.map_err(sql(doing()))?,
+            changes: watch::Sender::new(()),
         })
     }
 
@@ -134,7 +159,14 @@ impl Store {
     pub async fn write(&self, doing: &'static str) -> Result<Write, StoreError> {
         // A deferred transaction that reads and then writes fails at once when another writer came between, in spite
         // of the busy timeout; IMMEDIATE takes the write lock first and waits for it.
-        Ok(Write(self.writer.begin_with("BEGIN IMMEDIATE").await.map_err(sql(doing))?))
+        let wake = Wake { changes: self.changes.clone(), due: false };
+        Ok(Write(self.writer.begin_with("BEGIN IMMEDIATE").await.map_err(sql(doing))?, wake))
+    }
+
+    /// Tells when a commit of this process has given somebody something to do: a job was queued, waits for its image or
+    /// has ended, a pause was taken back. What other processes write tells nothing: whoever waits looks now and then.
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.changes.subscribe()
     }
 
     /// Copies the database as it is now to a file that is not there yet, while others read and write.
@@ -157,7 +189,12 @@ impl Store {
 impl Write {
     /// Makes the changes lasting.
     pub async fn commit(self) -> Result<(), StoreError> {
-        self.0.commit().await.map_err(sql("commit"))
+        let Self(transaction, wake) = self;
+        transaction.commit().await.map_err(sql("commit"))?;
+        if wake.due {
+            wake.changes.send_replace(());
+        }
+        Ok(())
     }
 
     /// A new id, larger than every one this store has given.
@@ -183,6 +220,9 @@ fn migrations() -> Migrator {
         (1, "initial", include_str!("migrations/0001_initial.sql")),
         (2, "queue", include_str!("migrations/0002_queue.sql")),
         (3, "triggers", include_str!("migrations/0003_triggers.sql")),
+        (4, "github_looks", include_str!("migrations/0004_github_looks.sql")),
+        (5, "pulls", include_str!("migrations/0005_pulls.sql")),
+        (6, "reports", include_str!("migrations/0006_reports.sql")),
     ];
     let migration = |(version, name, text): (i64, &'static str, &'static str)| {
         Migration::new(version, name.into(), MigrationType::Simple, text.into_sql_str(), false)

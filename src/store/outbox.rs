@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 
 use super::codec::{Columns, id_column, to_json};
 use super::error::sql;
-use super::{Outcome, Store, StoreError, Write};
+use super::{Outcome, PullKey, Store, StoreError, Write};
 use crate::model::{JobId, RunId};
 
 /// Something that is owed when a run ends.
@@ -222,22 +222,44 @@ impl Write {
 }
 
 impl Store {
-    /// Rows that are due, oldest first, at most `limit`; only of `run` when one is given.
+    /// Rows of a kind (or of all) that are due, oldest first, at most `limit`; only of `run` when one is given.
     pub async fn due_owed(
         &self,
         now: DateTime<Utc>,
+        kind: Option<OwedKind>,
         run: Option<RunId>,
         limit: u32,
     ) -> Result<Vec<OutboxRow>, StoreError> {
         let statement = "select * from outbox where state = 'owed' and next_at <= ?1 and (?2 is null or run_id = ?2)
+                 and (?4 is null or kind = ?4)
              order by next_at, id limit ?3";
         let rows = sqlx::query(statement)
             .bind(now.timestamp_millis())
             .bind(run.map(id_column))
             .bind(limit)
+            .bind(kind.map(OwedKind::as_str))
             .fetch_all(&self.readers)
             .await
             .map_err(sql("read the outbox"))?;
+        rows.iter().map(OutboxRow::read).collect()
+    }
+
+    /// What ended runs owe to a pull request and its commits, oldest first. A run whose records are still being
+    /// published is not among them: what it says may change yet.
+    pub async fn owed_to_pull(&self, pull: &PullKey) -> Result<Vec<OutboxRow>, StoreError> {
+        let statement = "select outbox.* from outbox join runs on runs.id = outbox.run_id
+             where outbox.state = 'owed' and outbox.kind in ('comment', 'check_run') and runs.repository = ?1
+                 and json_extract(outbox.payload, '$.number') = ?2
+                 and runs.state not in ('requested', 'queued', 'running')
+                 and not exists (select 1 from outbox as upload where upload.run_id = outbox.run_id
+                     and upload.kind = 'upload' and upload.state = 'owed')
+             order by outbox.id";
+        let rows = sqlx::query(statement)
+            .bind(pull.repository.as_str())
+            .bind(id_column(pull.number))
+            .fetch_all(&self.readers)
+            .await
+            .map_err(sql(format!("read what {}#{} is owed", pull.repository, pull.number)))?;
         rows.iter().map(OutboxRow::read).collect()
     }
 

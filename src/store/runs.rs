@@ -144,7 +144,7 @@ pub struct RunFilter {
 }
 
 impl RunRow {
-    fn read(row: &SqliteRow) -> Result<Self, StoreError> {
+    pub(super) fn read(row: &SqliteRow) -> Result<Self, StoreError> {
         let columns = Columns { table: "runs", row };
         let state = match columns.noun::<RunPhase>("state")? {
             RunPhase::Requested => RunState::Requested,
@@ -255,6 +255,38 @@ impl Write {
             .await
             .map_err(sql(format!("read run {run}")))?;
         row.as_ref().map(RunRow::read).transpose()
+    }
+
+    /// The merge runs of a branch that wait for their first job, and all those of `shas`.
+    pub async fn merge_runs(
+        &mut self,
+        repository: &RepoName,
+        branch: &BranchName,
+        shas: &[CommitSha],
+    ) -> Result<Vec<RunRow>, StoreError> {
+        let statement = "select * from runs where repository = ?1 and branch = ?2 and trigger ->> 'kind' = 'merge'
+                 and (state = 'queued' or sha in (select value from json_each(?3))) order by id";
+        let rows = sqlx::query(statement)
+            .bind(repository.as_str())
+            .bind(branch.as_str())
+            .bind(to_json("runs.sha", &shas)?)
+            .fetch_all(&mut *self.0)
+            .await
+            .map_err(sql(format!("read the merge runs of {branch}")))?;
+        rows.iter().map(RunRow::read).collect()
+    }
+
+    /// The runs of a release tag, oldest first.
+    pub async fn release_runs(&mut self, repository: &RepoName, tag: &str) -> Result<Vec<RunRow>, StoreError> {
+        let statement = "select * from runs where repository = ?1 and trigger ->> 'kind' = 'release'
+                 and trigger ->> 'tag' = ?2 order by id";
+        let rows = sqlx::query(statement)
+            .bind(repository.as_str())
+            .bind(tag)
+            .fetch_all(&mut *self.0)
+            .await
+            .map_err(sql(format!("read the runs of the release {tag}")))?;
+        rows.iter().map(RunRow::read).collect()
     }
 
     /// What is owed to the outside when this run ends.

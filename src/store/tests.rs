@@ -55,12 +55,43 @@ const ROWS_3: &str = "
     insert into keyed_requests values ('key', 'hash', 1, 1700000000000);
 ";
 
+/// One row for each table that migration 4 adds.
+const ROWS_4: &str = "
+    insert into followed values ('o/r', 7, 1700000000000, 1700000000000);
+    insert into deliveries values ('guid', 'push', null, 'o/r', 7, null, '9816774803221e23e6f26178546c65c2466e2c90',
+        'refs/heads/main', 'ann', '{}', 1700000000000);
+    insert into looks values ('o/r', 'pull', '1', 'pull_request.labeled', '{}', 1, 1700000000000, 1700000000000, 0,
+        null);
+    insert into branch_tips values ('o/r', 'main', '9816774803221e23e6f26178546c65c2466e2c90', 1700000000000);
+    insert into tags values ('o/r', 'v1', '9816774803221e23e6f26178546c65c2466e2c90', 1700000000000);
+";
+
+/// One row for each table that migration 5 adds.
+const ROWS_5: &str = "
+    insert into pulls values ('o/r', 7, '9816774803221e23e6f26178546c65c2466e2c90', 1700000000000, 1700000000000,
+        '[\"ready\"]', 'ready', 'fork', 'ann', 'main', 'waiting', 1, 1700000000000);
+    insert into approvals values ('o/r', 7, '9816774803221e23e6f26178546c65c2466e2c90', 'bob', 'label',
+        1700000000000);
+    insert into pull_runs values (1, 'o/r', 7, '9816774803221e23e6f26178546c65c2466e2c90', 'labels', null, null);
+    insert into commands values ('comment 9 run', 'o/r', 7, 'ann', 1700000000000);
+";
+
+/// One row for each table that migration 6 adds.
+const ROWS_6: &str = "
+    insert into reports values ('o/r', 'comment', '#7', 99, 'state', 'text', 1700000000000, null, 0, 0, null);
+    insert into answers values (1, 'key', 'o/r', 7, '{\"kind\":\"reaction\",\"comment\":5,\"content\":\"eyes\"}', 'owed', 1,
+        1700000000000, 1700000000000, null, 'refused');
+";
+
 /// The rows that a database at a version is filled with.
 fn rows_of(version: i64) -> String {
     match version {
         1 => ROWS_1.to_owned(),
         2 => rows_of(1) + ROWS_2,
         3 => rows_of(2) + ROWS_3,
+        4 => rows_of(3) + ROWS_4,
+        5 => rows_of(4) + ROWS_5,
+        6 => rows_of(5) + ROWS_6,
         other => panic!("migration {other} has no rows to be tested on: add them here"),
     }
 }

@@ -4,14 +4,14 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use utoipa::ToSchema;
 
 use super::Context;
 use super::context::UnknownRepository;
+use super::key::{InvalidKey, Key, Known};
 use super::policy::{Budget, selection_of, wants_target};
-use super::request::{IMAGE_WAIT, Planned, Publish, Request, RequestError};
-use super::resolve::{Named, ResolveError, Resolved};
+use super::request::{Planned, Publish, Request, RequestError};
+use super::resolve::{Named, ResolveError, Resolved, stretch};
 use super::source::{CommitSource, HistoryError};
 use super::tick::AVERAGED_JOBS;
 use crate::config::{BudgetedSelection, RepositoryConfig};
@@ -26,9 +26,6 @@ const MOST_ENTRIES: usize = 200;
 
 /// The longest text in a request, in bytes.
 const MOST_BYTES: usize = 4096;
-
-/// The longest key of a sender, in bytes.
-const MOST_KEY_BYTES: usize = 255;
 
 /// What a person asks for. Exactly one of `commit`, `branch`, `tag` and `pull_request` says what is measured; `branch`
 /// beside `commit` says where the commit is.
@@ -282,33 +279,23 @@ pub async fn submit(
         return Err(ManualError::Disabled(repository.name.clone()));
     }
     let key = match idempotency_key {
-        Some(key) if !request.dry_run => Some(Key::of(key, &request)?),
+        Some(key) if !request.dry_run => Some(Key::of(key, &request).map_err(of_key)?),
         Some(_) | None => None,
     };
     let named = check(&request, repository, &context.target)?;
     if let Some(key) = &key {
         let mut write = context.store.write("look for a request by its key").await?;
-        if let Some(answer) = key.known(write.keyed_request(&key.text).await?)? {
+        if let Some(answer) = known(key, write.keyed_request(&key.text).await?)? {
             return Ok(answer);
         }
     }
     let source = CommitSource::of(context, repository).map_err(ResolveError::History)?;
     let resolved = source.resolve(repository, &named).await?;
-    let baseline = match &request.baseline {
-        Some(name) => Some(baseline(&source, repository, name).await?),
-        None => None,
-    };
-    let narrowed = narrowed(&repository.selection.manual, &request)?;
-    let selection = Selection { file_names: context.told_file_names()?, ..narrowed };
-    let budget = budget(context, repository).await?;
-    let plan = plan(context, repository, &request, selection, budget, &resolved, baseline).await?;
+    let under = Under { selection: &repository.selection.manual, named: "selection.manual", trigger: Trigger::Manual };
+    let plan = prepare(context, repository, &request, &source, &resolved, under).await?;
     let unknown = plan.plan.as_ref().map(|plan| plan.unknown_models.as_slice()).unwrap_or_default();
     if !unknown.is_empty() {
-        return Err(ManualError::Unknown {
-            field: "models",
-            names: unknown.join(", "),
-            known: format!("no benchmark of {} has them", context.target.platform),
-        });
+        return Err(unknown_models(unknown, &context.target));
     }
     if plan.run.jobs.is_empty() {
         return Ok(ManualAnswer::NothingToDo { why: nothing_to_do(&plan, &context.target) });
@@ -317,13 +304,15 @@ pub async fn submit(
     if request.dry_run {
         return Ok(ManualAnswer::Planned { measures });
     }
+    let stretch = stretch(context, repository, &source, &resolved).await?;
     let mut write = context.store.write("accept a request").await?;
     if let Some(key) = &key
-        && let Some(answer) = key.known(write.keyed_request(&key.text).await?)?
+        && let Some(answer) = known(key, write.keyed_request(&key.text).await?)?
     {
         // The same request came twice at once, and the other one was faster.
         return Ok(answer);
     }
+    write.place_stretch(&repository.name, &resolved.branch, &stretch).await?;
     let Submitted::Run(run) = context.queue.submit_within(&mut write, &plan.run).await? else {
         return Ok(ManualAnswer::NothingToDo { why: nothing_to_do(&plan, &context.target) });
     };
@@ -334,38 +323,75 @@ pub async fn submit(
     Ok(ManualAnswer::Accepted { run, measures })
 }
 
-/// A sender's key and what it stands for.
-struct Key {
-    text: String,
-    fingerprint: String,
+/// Which part of the configuration a request narrows, and why it is made.
+#[derive(Clone, Debug)]
+pub(super) struct Under<'a> {
+    /// The selection.
+    pub selection: &'a BudgetedSelection,
+    /// What it is called in the configuration.
+    pub named: &'static str,
+    /// Why.
+    pub trigger: Trigger,
 }
 
-impl Key {
-    fn of(text: &str, request: &ManualRequest) -> Result<Self, ManualError> {
-        let visible = text.bytes().all(|byte| byte.is_ascii_graphic());
-        if text.is_empty() || text.len() > MOST_KEY_BYTES || !visible {
-            let fault = format!("must be 1 to {MOST_KEY_BYTES} visible ASCII characters");
-            return Err(ManualError::Field { field: "Idempotency-Key", fault });
-        }
-        let json = serde_json::to_vec(request).map_err(RequestError::Job)?;
-        let hash = Sha256::digest(json);
-        let fingerprint = hash.iter().map(|byte| format!("{byte:02x}")).collect();
-        Ok(Self { text: text.to_owned(), fingerprint })
-    }
+/// The run of a commit as somebody asks for it: the selection narrowed, the baseline found, the budget kept.
+pub(super) async fn prepare(
+    context: &Context,
+    repository: &RepositoryConfig,
+    request: &ManualRequest,
+    source: &CommitSource,
+    resolved: &Resolved,
+    under: Under<'_>,
+) -> Result<Planned, ManualError> {
+    let baseline = match &request.baseline {
+        Some(name) => Some(baseline(source, repository, name).await?),
+        None => None,
+    };
+    let narrowed = narrowed(&under, request)?;
+    let selection = Selection { file_names: context.told_file_names()?, ..narrowed };
+    let budget = budget(context, repository, under.selection).await?;
+    plan(context, repository, request, Drawn { selection, budget, baseline, trigger: under.trigger }, resolved).await
+}
 
-    fn known(&self, earlier: Option<KeyedRequest>) -> Result<Option<ManualAnswer>, ManualError> {
-        match earlier {
-            None => Ok(None),
-            Some(KeyedRequest { fingerprint, run }) if fingerprint == self.fingerprint => {
-                Ok(Some(ManualAnswer::Existing { run }))
-            }
-            Some(KeyedRequest { run, .. }) => Err(ManualError::Conflict { run }),
-        }
+/// Models that no benchmark has.
+pub(super) fn unknown_models(models: &[String], target: &Target) -> ManualError {
+    ManualError::Unknown {
+        field: "models",
+        names: models.join(", "),
+        known: format!("no benchmark of {} has them", target.platform),
+    }
+}
+
+/// What was drawn from request and configuration.
+struct Drawn {
+    selection: Selection,
+    budget: Budget,
+    baseline: Option<CommitSha>,
+    trigger: Trigger,
+}
+
+fn of_key(error: InvalidKey) -> ManualError {
+    match error {
+        InvalidKey::Form => ManualError::Field { field: "Idempotency-Key", fault: error.to_string() },
+        InvalidKey::Request(error) => RequestError::Job(error).into(),
+    }
+}
+
+/// The answer to a request whose key is known already.
+fn known(key: &Key, earlier: Option<KeyedRequest>) -> Result<Option<ManualAnswer>, ManualError> {
+    match key.known(earlier) {
+        Known::Nothing => Ok(None),
+        Known::Run(run) => Ok(Some(ManualAnswer::Existing { run })),
+        Known::Other(run) => Err(ManualError::Conflict { run }),
     }
 }
 
 /// Checks everything that needs nobody else, and says what is to be resolved.
-fn check(request: &ManualRequest, repository: &RepositoryConfig, target: &Target) -> Result<Named, ManualError> {
+pub(super) fn check(
+    request: &ManualRequest,
+    repository: &RepositoryConfig,
+    target: &Target,
+) -> Result<Named, ManualError> {
     let lists = [("targets", &request.targets), ("models", &request.models)];
     for (field, list) in lists {
         if list.len() > MOST_ENTRIES {
@@ -428,17 +454,18 @@ fn plain(field: &'static str, text: &str) -> Result<(), ManualError> {
 }
 
 /// What the configuration selects, narrowed by the request; it cannot be widened.
-fn narrowed(configured: &BudgetedSelection, request: &ManualRequest) -> Result<Selection, ManualError> {
+fn narrowed(under: &Under<'_>, request: &ManualRequest) -> Result<Selection, ManualError> {
+    let (configured, named) = (under.selection, under.named);
     let mut selection = selection_of(configured);
     let lower = |models: &[String]| models.iter().map(|model| model.trim().to_lowercase()).collect::<Vec<_>>();
-    selection.models = narrow("models", &lower(&configured.models), &lower(&request.models))?;
-    selection.suites = narrow("suites", &configured.suites, &request.suites)?;
-    selection.variants = narrow("variants", &configured.variants, &request.variants)?;
+    selection.models = narrow(("models", named), &lower(&configured.models), &lower(&request.models))?;
+    selection.suites = narrow(("suites", named), &configured.suites, &request.suites)?;
+    selection.variants = narrow(("variants", named), &configured.variants, &request.variants)?;
     Ok(selection)
 }
 
 fn narrow<T: Clone + PartialEq + ToString>(
-    field: &'static str,
+    (field, named): (&'static str, &'static str),
     configured: &[T],
     asked: &[T],
 ) -> Result<Vec<T>, ManualError> {
@@ -450,7 +477,7 @@ fn narrow<T: Clone + PartialEq + ToString>(
         return Ok(asked.to_vec());
     }
     let names = outside.into_iter().map(T::to_string).collect::<Vec<_>>().join(", ");
-    Err(ManualError::Unknown { field, names, known: format!("`selection.manual` has {}", list_of(configured)) })
+    Err(ManualError::Unknown { field, names, known: format!("`{named}` has {}", list_of(configured)) })
 }
 
 fn list_of<T: ToString>(all: &[T]) -> String {
@@ -478,8 +505,11 @@ async fn baseline(source: &CommitSource, repository: &RepositoryConfig, name: &s
     }
 }
 
-async fn budget(context: &Context, repository: &RepositoryConfig) -> Result<Budget, ManualError> {
-    let configured = &repository.selection.manual;
+async fn budget(
+    context: &Context,
+    repository: &RepositoryConfig,
+    configured: &BudgetedSelection,
+) -> Result<Budget, ManualError> {
     let recorded = context.store.point_durations(&repository.name, &context.target, AVERAGED_JOBS).await?;
     Ok(Budget { limit: configured.budget, canary: configured.canary.clone(), recorded })
 }
@@ -488,11 +518,10 @@ async fn plan(
     context: &Context,
     repository: &RepositoryConfig,
     request: &ManualRequest,
-    selection: Selection,
-    budget: Budget,
+    drawn: Drawn,
     resolved: &Resolved,
-    baseline: Option<CommitSha>,
 ) -> Result<Planned, ManualError> {
+    let Drawn { selection, budget, baseline, trigger } = drawn;
     let Resolved { sha, committed_at, branch, trust, first_parent, position } = resolved;
     let request = Request {
         position: *position,
@@ -505,14 +534,14 @@ async fn plan(
             AskedPublish::Yes => Publish::Asked,
             AskedPublish::No => Publish::Never,
         },
-        image_until: Some(context.clock.now() + IMAGE_WAIT),
+        image_until: Some(context.clock.now() + repository.images.wait),
         priority: request.priority,
         repeats: request.repeats,
         budget,
         env: request.env.clone(),
         baseline,
         asked_by: request.asked_by.clone(),
-        ..Request::new(repository, branch.clone(), sha.clone(), *committed_at, Trigger::Manual, context.target.clone())
+        ..Request::new(repository, branch.clone(), sha.clone(), *committed_at, trigger, context.target.clone())
     };
     let mut planned = request.plan(&context.cache).await?;
     planned.run.commit.first_parent.clone_from(first_parent);
@@ -544,7 +573,7 @@ fn skipped(planned: &Planned) -> Vec<Skipped> {
     asked_for.cloned().collect()
 }
 
-fn nothing_to_do(planned: &Planned, target: &Target) -> String {
+pub(super) fn nothing_to_do(planned: &Planned, target: &Target) -> String {
     match (skipped(planned).first(), planned.run.terms.left_out.first()) {
         (Some(skipped), _) => format!("{} {}", skipped.benchmark, skipped.reason),
         (None, Some(_)) => "the budget has no room for any benchmark".to_owned(),

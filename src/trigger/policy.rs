@@ -137,14 +137,20 @@ fn units(jobs: &[PlannedJob], budget: &Budget) -> Vec<Unit> {
     units
 }
 
+/// How long a job of this takes, by the rough figures of its suites.
+pub fn rough_duration(job: &PlannedJob) -> Duration {
+    Duration::from_secs(job.points.iter().map(|point| default_seconds(&point.suite)).sum())
+}
+
+fn default_seconds(suite: &str) -> u64 {
+    let known = DEFAULT_SECONDS.iter().find(|(kind, _)| kind.as_str() == suite);
+    known.map_or(DEFAULT_SECONDS_OTHER, |(_, seconds)| *seconds)
+}
+
 /// Estimated device time of one point, in seconds.
 fn seconds_of(job: &PlannedJob, suite: &str, budget: &Budget) -> u64 {
     let recorded = budget.recorded.get(&(job.model.clone(), job.target.count)).map(|ms| ms.div_ceil(1000));
-    let default = || {
-        let known = DEFAULT_SECONDS.iter().find(|(kind, _)| kind.as_str() == suite);
-        known.map_or(DEFAULT_SECONDS_OTHER, |(_, seconds)| *seconds)
-    };
-    recorded.unwrap_or_else(default).saturating_mul(u64::from(job.target.count))
+    recorded.unwrap_or_else(|| default_seconds(suite)).saturating_mul(u64::from(job.target.count))
 }
 
 fn canary_rank(canary: &[String], benchmark: &str) -> Option<usize> {

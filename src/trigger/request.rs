@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
@@ -16,14 +15,11 @@ use crate::model::{BranchName, CommitSha, ExpectedPoint, Platform, Priority, Sui
 use crate::queue::RunPlan;
 use crate::queue::planner::{Host, Needs, Plan, PlannedJob, Selection, plan};
 use crate::queue::spec::{ImageOrder, JobSpec, Trust, UploadOrder};
-use crate::store::{Commit, JobStart, NewJob, Owed, OwedKind, RunTerms, Scope};
+use crate::store::{Commit, JobStart, NewJob, Owed, OwedKind, PullOrder, RunTerms, Scope};
 use crate::suite::{Problem, Source, SourceError};
 
 /// How often a job is tried when the infrastructure fails it, unless the caller says otherwise.
 pub const DEFAULT_ATTEMPTS: u32 = 3;
-
-/// How long a job waits for an image that is not built yet, unless the caller says otherwise.
-pub const IMAGE_WAIT: Duration = Duration::from_secs(90 * 60);
 
 /// Everything that decides what is measured.
 #[derive(Clone, Debug)]
@@ -171,7 +167,8 @@ impl<'a> Request<'a> {
         let Wanted { jobs, plan, problems } = wanted;
         let Fitted { jobs, left_out } = fit(jobs, &self.budget);
         let scope = self.scope();
-        let (owed, kept_back) = self.owed(scope)?;
+        let (mut owed, kept_back) = self.uploads(scope)?;
+        owed.extend(self.conversations()?);
         let mut new_jobs = Vec::with_capacity(jobs.len());
         for job in jobs {
             for repeat in 1..=self.repeats.max(1) {
@@ -218,6 +215,7 @@ impl<'a> Request<'a> {
             trust: self.trust,
             image,
             pull: self.repository.images.pull,
+            image_wait: self.repository.images.wait,
             takes_repository: self.takes_repository(platform),
             checkout: self.checkout.clone(),
             suite,
@@ -266,8 +264,23 @@ impl<'a> Request<'a> {
         }
     }
 
+    /// What the pull request behind this request is owed when the run ends, however it ends.
+    fn conversations(&self) -> Result<Vec<Owed>, RequestError> {
+        let (Trigger::PullRequest { number } | Trigger::Command { number }) = self.trigger else {
+            return Ok(Vec::new());
+        };
+        let report = &self.repository.report;
+        let payload = serde_json::to_value(PullOrder { number })?;
+        let wanted = [
+            (report.comment, OwedKind::Comment, format!("#{number}")),
+            (report.check, OwedKind::CheckRun, self.sha.to_string()),
+        ];
+        let owed = wanted.into_iter().filter(|(wanted, ..)| *wanted);
+        Ok(owed.map(|(_, kind, subject)| Owed { kind, subject, payload: payload.clone() }).collect())
+    }
+
     /// What every job that gives results owes, and why it owes less than configured.
-    fn owed(&self, scope: Scope) -> Result<(Vec<Owed>, Option<String>), RequestError> {
+    fn uploads(&self, scope: Scope) -> Result<(Vec<Owed>, Option<String>), RequestError> {
         let configured = &self.repository.publish;
         if configured.to.is_empty() {
             return Ok((Vec::new(), None));

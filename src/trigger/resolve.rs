@@ -4,12 +4,14 @@
 
 use chrono::{DateTime, Utc};
 
+use super::Context;
 use super::source::{CommitSource, HistoryError};
 use crate::config::RepositoryConfig;
 use crate::git::{Checkout, GitError};
 use crate::github::GitHubError;
 use crate::model::{BranchName, CommitSha, RepoName};
 use crate::queue::spec::Trust;
+use crate::store::{BranchCommit, StoreError};
 
 /// What is named.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -121,10 +123,23 @@ impl CommitSource {
                     branches: branches.iter().map(|b| format!("`{b}`")).collect::<Vec<_>>().join(", "),
                     repo: repo.clone(),
                 })?;
-                self.placed(found, branch, Trust::Trusted).await
+                let trust = match branch.pull_request() {
+                    None => Trust::Trusted,
+                    // The head's owner pushed it, whoever that is.
+                    Some(number) => self.trust_of_pull(repo, number).await?,
+                };
+                self.placed(found, branch, trust).await
             }
             Named::PullRequest(number) => self.pull_request(repo, *number).await,
         }
+    }
+
+    /// How far the commits of a pull request are trusted; those of one that is not there, or that a clone alone knows,
+    /// are not.
+    async fn trust_of_pull(&self, repo: &RepoName, number: u64) -> Result<Trust, ResolveError> {
+        let Self::GitHub(github) = self else { return Ok(Trust::Untrusted) };
+        let pull = github.pull(repo, number).await.map_err(asking(repo))?;
+        Ok(if pull.is_some_and(|pull| !pull.is_from_fork()) { Trust::Trusted } else { Trust::Untrusted })
     }
 
     async fn pull_request(&self, repo: &RepoName, number: u64) -> Result<Resolved, ResolveError> {
@@ -132,11 +147,11 @@ impl CommitSource {
         let branch: BranchName = format!("pull/{number}/head").parse().map_err(|_invalid| self.absent(repo, what()))?;
         match self {
             Self::GitHub(github) => {
-                let pull = github.pull_request(repo, number).await.map_err(asking(repo))?;
+                let pull = github.pull(repo, number).await.map_err(asking(repo))?;
                 let pull = pull.ok_or_else(|| self.absent(repo, what()))?;
-                let own = pull.head_repo.is_some_and(|head| head.eq_ignore_ascii_case(repo.as_str()));
-                let found = self.commit(repo, &pull.head).await?.ok_or_else(|| self.absent(repo, what()))?;
-                self.placed(found, branch, if own { Trust::Trusted } else { Trust::Untrusted }).await
+                let trust = if pull.is_from_fork() { Trust::Untrusted } else { Trust::Trusted };
+                let found = self.commit(repo, &pull.head.sha).await?.ok_or_else(|| self.absent(repo, what()))?;
+                self.placed(found, branch, trust).await
             }
             // A clone does not tell whose branch the head is.
             Self::Checkout(_) => {
@@ -222,6 +237,37 @@ impl CommitSource {
 
     fn absent(&self, repo: &RepoName, what: String) -> ResolveError {
         ResolveError::Absent { repo: repo.clone(), what, asked: self.describe() }
+    }
+}
+
+/// The newest commits of the branch that is measured, where they tell the place of the commit on it and nothing else
+/// does. Not knowing it keeps nobody from measuring.
+///
+/// # Errors
+/// When the store cannot be read.
+pub async fn stretch(
+    context: &Context,
+    repository: &RepositoryConfig,
+    source: &CommitSource,
+    resolved: &Resolved,
+) -> Result<Vec<BranchCommit>, StoreError> {
+    let Resolved { sha, branch, position, .. } = resolved;
+    if position.is_some()
+        || branch.pull_request().is_some()
+        || context.store.is_placed(&repository.name, branch, sha).await?
+    {
+        return Ok(Vec::new());
+    }
+    let limit = usize::try_from(repository.triggers.pick.look_back).unwrap_or(usize::MAX);
+    match source.branch(&repository.name, branch, limit).await {
+        Ok(found) if found.commits.iter().any(|commit| commit.sha == *sha) => {
+            Ok(found.commits.iter().map(BranchCommit::from).collect())
+        }
+        Ok(_) => Ok(Vec::new()),
+        Err(error) => {
+            tracing::warn!(commit.sha = %sha, "the place of the commit on {branch} is not known: {}", super::told(&error));
+            Ok(Vec::new())
+        }
     }
 }
 

@@ -88,7 +88,11 @@ pub async fn run(context: Context, shutdown: CancellationToken) -> Result<(), Sc
     }
     scheduler.start().await.map_err(refused)?;
     loop {
-        if let Err(error) = look(&context, &followed).await {
+        let looked = tokio::select! {
+            () = shutdown.cancelled() => break,
+            looked = look(&context, &followed) => looked,
+        };
+        if let Err(error) = looked {
             tracing::warn!("failed to answer the schedule, trying again: {}", super::told(&error));
         }
         tokio::select! {

@@ -9,6 +9,7 @@ use crate::config::RepositoryConfig;
 use crate::git::{Checkout, GitError};
 use crate::github::{End, GitHub, GitHubError};
 use crate::model::{BranchName, CommitSha, Fault, RepoName};
+use crate::store::BranchCommit;
 
 /// Who is asked.
 #[derive(Clone)]
@@ -79,6 +80,17 @@ impl HistoryError {
         match self {
             Self::GitHub { source, .. } if source.is_transient() => Fault::Transient,
             Self::NoSource { .. } | Self::NoBranch { .. } | Self::GitHub { .. } | Self::Checkout(_) => Fault::Permanent,
+        }
+    }
+}
+
+impl From<&Candidate> for BranchCommit {
+    fn from(commit: &Candidate) -> Self {
+        Self {
+            sha: commit.sha.clone(),
+            committed_at: commit.committed_at,
+            first_parent: commit.first_parent.clone(),
+            position: commit.position,
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::config::{RepositoryConfig, TriggerName};
 use crate::model::{BranchName, CommitSha, Control, RunId, Trigger};
 use crate::queue::planner::Selection;
 use crate::queue::{RunPlan, Submitted};
-use crate::store::{Outcome, StoreError, TickKey, TickRow};
+use crate::store::{BranchCommit, Outcome, StoreError, TickKey, TickRow};
 
 /// Wait before a tick that could not be answered is tried again; it doubles.
 const RETRY_AFTER: Duration = Duration::from_secs(60);
@@ -110,6 +110,8 @@ struct Group<'a> {
 struct Draft {
     answer: Answer,
     plans: Vec<(RunPlan, BTreeSet<String>)>,
+    /// The newest commits of each branch, newest first.
+    branches: Vec<(BranchName, Vec<BranchCommit>)>,
 }
 
 /// Answers a due tick.
@@ -118,7 +120,7 @@ struct Draft {
 /// Only when the store fails; everything else is an answer.
 pub async fn answer_tick(context: &Context, tick: &TickRow) -> Result<Answered, StoreError> {
     let key = &tick.key;
-    let passed = |why: String| Draft { answer: Answer { passed: Some(why), ..Answer::default() }, plans: Vec::new() };
+    let passed = |why: String| Draft { answer: Answer { passed: Some(why), ..Answer::default() }, ..Draft::default() };
     let draft = match (context.queue.pause_of(&Control::Triggers).await?, context.repository(Some(&key.repository))) {
         (Some(pause), _) => passed(pause.to_string()),
         (None, Err(error)) => passed(error.to_string()),
@@ -161,6 +163,7 @@ async fn draft(context: &Context, repository: &RepositoryConfig) -> Result<Draft
                 Ok(pick) => draft.take(branch, pick, &mut found),
             }
         }
+        draft.branches.push((branch.clone(), picker.branch().commits.iter().map(BranchCommit::from).collect()));
         for commit in &picker.branch().commits {
             for publish in [Publish::Configured, Publish::Asked] {
                 let Some(wanted) = found.remove(&(commit.sha.clone(), publish == Publish::Asked)) else { continue };
@@ -252,9 +255,13 @@ impl Draft {
 
 /// Runs, and the answer that names them, in one transaction: after a crash either both are there or neither.
 async fn write_down(context: &Context, key: &TickKey, attempts: u32, draft: Draft) -> Result<Answered, StoreError> {
-    let Draft { mut answer, plans } = draft;
+    let Draft { mut answer, plans, branches } = draft;
     let now = context.clock.now();
     let mut write = context.store.write("answer a tick").await?;
+    for (branch, commits) in &branches {
+        // Also where nothing is submitted: the next look finds commits that it knows.
+        write.place_stretch(&key.repository, branch, commits).await?;
+    }
     for (plan, models) in plans {
         if let Submitted::Run(run) = context.queue.submit_within(&mut write, &plan).await? {
             let (branch, sha) = (plan.branch, plan.commit.sha);

@@ -255,14 +255,56 @@ fn a_github_token_is_tried() {
     assert!(found(&checks, "github token").1.contains("its permissions are not told"));
     let checks = with("ghp_wrong");
     let (state, told, advice) = found(&checks, "github token");
-    assert!(state == "failed" && told.contains("does not accept the token"), "{told}");
+    assert!(state == "failed" && told.contains("does not accept the credentials"), "{told}");
     assert!(advice.starts_with("make a new token and put it into "), "{advice}");
     assert!(!format!("{checks:?}").contains("ghp_wrong"));
     std::fs::write(host.path().join("benchd.yaml"), config("").replace("name: o/r", "name: o/absent")).unwrap();
     let checks = with(&github.personal_token("bench", &[]));
     let (state, told, _) = found(&checks, "github o/absent");
-    assert!(state == "failed" && told.contains("there is no branch main that this token can read"), "{told}");
-    assert!(found(&checks, "github token").1.contains("no scopes: public repositories"));
+    assert!(
+        state == "failed" && told.contains("there is no branch main that can be read with these credentials"),
+        "{told}"
+    );
+    assert!(found(&checks, "github token").1.contains("no scopes: public repositories are read"));
+}
+
+#[test]
+fn a_github_app_is_tried_and_what_it_lacks_is_named() {
+    let github = GitHub::start();
+    github.repository("o/r").commit("main", CommitSpec::new("first"));
+    let app = github.install_app(4711, "bench");
+    let config = format!(
+        "{}github: {{api_url: '{}', app: {{id: 4711, private_key_file: app.pem}}}}\n",
+        config("127.0.0.1:1", ""),
+        github.url()
+    );
+    let host = Host::new(&config);
+    std::fs::write(host.path().join("app.pem"), &app.private_key_pem).unwrap();
+    let checks = host.examine().1;
+    assert_eq!(found(&checks, "github app").1, "it is `bench`, and its key is accepted");
+    let (state, told, _) = found(&checks, "github app on o/r");
+    assert!(state == "ok" && told.starts_with("installed with checks: write, contents: read"), "{told}");
+    assert!(found(&checks, "github o/r").1.starts_with("main is at "));
+    github.permit_app("checks", "none");
+    github.permit_app("issues", "read");
+    github.permit_app("pull_requests", "read");
+    let (state, told, advice) = found(&host.examine().1, "github app on o/r");
+    assert_eq!(
+        (state.as_str(), told.as_str()),
+        (
+            "failed",
+            "not permitted: checks: write (check runs), pull_requests or issues: write (the comment on a pull request)"
+        )
+    );
+    assert!(advice.contains("accept them"), "{advice}");
+    github.suspend_installation(true);
+    assert_eq!(found(&host.examine().1, "github app on o/r").1, "the installation is suspended");
+    std::fs::write(host.path().join("benchd.yaml"), config.replace("name: o/r", "name: o/absent")).unwrap();
+    let told = found(&host.examine().1, "github app on o/absent").1;
+    assert!(told.contains("not installed on o/absent"), "{told}");
+    std::fs::write(host.path().join("benchd.yaml"), config.replace("id: 4711", "id: 4712")).unwrap();
+    let (state, told, advice) = found(&host.examine().1, "github app");
+    assert!(state == "failed" && advice.contains("`github.app.id`"), "{told} {advice}");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use benchd::config::Config;
 use benchd::github::GitHub;
 use benchd::model::{Conclusion, Control, JobPhase, JobState, RunId, Trigger};
 use benchd::queue::spec::{JobSpec, Trust};
-use benchd::queue::{Pace, Queue};
+use benchd::queue::{Pace, Queue, Retried, Waiting};
 use benchd::registry::{Registry, RegistrySettings};
 use benchd::store::{Outcome, Recorded, RunFilter, Scope, Store, TickKey, TickState};
 use benchd::trigger::Context;
@@ -19,6 +19,7 @@ use benchd::trigger::schedule::{ScheduleError, catch_up, configured, look, run};
 use benchd::trigger::tick::{Answered, answer_tick};
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
+use sqlx::Connection;
 use tokio_util::sync::CancellationToken;
 
 use crate::commit_select::{World, cases, image, key, shas, texts};
@@ -76,6 +77,15 @@ impl Daemon {
         self.clock.advance(at(time) - self.clock.now());
     }
 
+    /// Where a commit stands on the branch, as rows say.
+    async fn place(&self, sha: &str) -> Option<u32> {
+        let database = self.context.config.state_dir.join("benchd.db");
+        let options = sqlx::sqlite::SqliteConnectOptions::new().filename(database);
+        let mut connection = sqlx::SqliteConnection::connect_with(&options).await.unwrap();
+        let statement = "select position from branch_commits where branch = 'main' and sha = ?1";
+        sqlx::query_scalar(statement).bind(sha).fetch_optional(&mut connection).await.unwrap()
+    }
+
     async fn look(&self) {
         look(&self.context, &configured(&self.context.config).unwrap()).await.unwrap();
     }
@@ -112,6 +122,13 @@ async fn a_tick_measures_the_newest_commit_with_an_image_once() {
     let answers = daemon.answers().await;
     assert_eq!((answers.len(), answers[0].0.as_str()), (1, "answered"));
     assert_eq!(answers[0].1["runs"], json!([{"run": run, "branch": "main", "sha": sha(1), "models": ["m"]}]));
+
+    // All that was read has a place on the branch, in the branch's order.
+    let mut places = Vec::new();
+    for commit in shas(3) {
+        places.push(daemon.place(&commit).await);
+    }
+    assert!(places.iter().all(Option::is_some) && places.is_sorted_by(|newer, older| newer > older), "{places:?}");
 
     // While it is being measured the next tick finds nothing new, though an older commit is unmeasured.
     daemon.go_to("08:00:00");
@@ -422,6 +439,29 @@ async fn what_cannot_be_is_refused_by_name() {
     assert_eq!(refused(&cut_off, json!({"branch": "main"})).await.0, Blame::Outside);
     assert_eq!(ManualRequest::default().publish, AskedPublish::Configured);
     assert_eq!(ManualRequest::default().env, BTreeMap::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_that_a_person_names_has_its_place_and_waits_for_its_image_as_configured() {
+    let daemon = Daemon::new("").await;
+    let mut config = Config::clone(&daemon.context.config);
+    config.repositories[0].images.wait = Duration::from_secs(60);
+    let context = Context { config: Arc::new(config), ..daemon.context.clone() };
+    let answer = submit(&context, asks(json!({"commit": sha(0)})), None).await.unwrap();
+    let ManualAnswer::Accepted { run, .. } = answer else { panic!("{answer:?}") };
+    assert!(daemon.place(&sha(0)).await > daemon.place(&sha(1)).await);
+    let until = async |run| match context.store.jobs_of_run(run).await.unwrap().remove(0).state {
+        JobState::WaitingForImage { until, .. } => until - context.clock.now(),
+        state => panic!("{state:?}"),
+    };
+    assert_eq!(until(run).await, TimeDelta::seconds(60));
+
+    // What it was planned with holds for a retry too.
+    context.clock.advance(TimeDelta::seconds(60));
+    let job = context.store.jobs_of_run(run).await.unwrap().remove(0).id;
+    assert_eq!(context.queue.image_still_absent(job, "it").await.unwrap(), Waiting::GivenUp);
+    assert_eq!(context.queue.retry(run).await.unwrap(), Retried::Jobs { jobs: vec![job] });
+    assert_eq!(until(run).await, TimeDelta::seconds(60));
 }
 
 #[tokio::test(flavor = "multi_thread")]

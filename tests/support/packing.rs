@@ -7,7 +7,7 @@ use benchd::clock::Clock;
 use benchd::config::Packing;
 use benchd::model::{Conclusion, DeviceId, Platform, Target, Trigger};
 use benchd::queue::planner::{Host, PlannedJob, Selection, plan};
-use benchd::queue::slots::Inventory;
+use benchd::queue::slots::{Inventory, Wanting, forecast};
 use benchd::queue::{AttemptEnd, ClaimOffer, ClaimedJob, Pace, Queue, RunPlan};
 use benchd::store::{Commit, JobStart, NewJob, RunTerms, Store};
 use benchd::suite::read_platform;
@@ -67,13 +67,7 @@ pub async fn simulate(dir: &Path, packing: Packing, commits: u32, seed: u64) -> 
     let offer = ClaimOffer { by: "gpu-1".parse().unwrap(), host, busy: Vec::new(), run: None };
     let planned = shipped();
     let mut dice = Dice(seed);
-    let usual: Vec<_> = planned
-        .iter()
-        .map(|job| {
-            let points = i64::try_from(job.points.len()).unwrap();
-            Duration::seconds(600 + points * dice.between(30, 180))
-        })
-        .collect();
+    let usual = usual_durations(&planned, &mut dice);
     let usual_of = |claimed: &ClaimedJob| {
         let n = planned.iter().position(|job| job.model == claimed.job.model).unwrap();
         usual[n]
@@ -126,6 +120,61 @@ async fn next(
         clock.advance(ends_at - clock.now());
         let end = AttemptEnd { conclusion: Conclusion::Success, message: None, artifact_bytes: None };
         queue.finish(&ended.claim, &end).await.map(drop).unwrap();
+    }
+}
+
+/// How long each model takes, by the number of its points.
+fn usual_durations(planned: &[PlannedJob], dice: &mut Dice) -> Vec<Duration> {
+    let takes = |job: &PlannedJob| {
+        let points = i64::try_from(job.points.len()).unwrap();
+        Duration::seconds(600 + points * dice.between(30, 180))
+    };
+    planned.iter().map(takes).collect()
+}
+
+/// How near the lower bound the best of all orders of two commits comes, each played forward; jobs of one model are
+/// interchangeable.
+#[allow(dead_code, reason = "the bench shows it, the test does not")]
+pub fn best_of_two_commits(seed: u64) -> f64 {
+    let planned = shipped();
+    let usual = usual_durations(&planned, &mut Dice(seed));
+    let since = Utc.with_ymd_and_hms(2026, 11, 22, 12, 0, 0).unwrap();
+    let device_type = "NVIDIA H100 80GB HBM3".parse().unwrap();
+    let host = Inventory::new(Platform::Cuda, device_type, (0..DEVICES).map(DeviceId::from), Packing::Pack);
+    let device_time: Duration =
+        planned.iter().zip(&usual).map(|(job, takes)| *takes * i32::try_from(job.target.count).unwrap() * 2).sum();
+    let lower_bound = (device_time / i32::try_from(DEVICES).unwrap()).max(*usual.iter().max().unwrap());
+    let mut best = Duration::MAX;
+    let mut left = vec![2; planned.len()];
+    each_order(&mut left, &mut Vec::new(), &mut |order| {
+        let wanting: Vec<_> = (1_u64..)
+            .zip(order)
+            .map(|(id, n)| Wanting {
+                job: id.try_into().unwrap(),
+                needs: planned[*n].target.count,
+                expected: Some(usual[*n].to_std().unwrap()),
+                since,
+            })
+            .collect();
+        let starts = forecast(&host, &wanting, &[], &[], since);
+        best = best.min(starts.iter().filter_map(|start| start.ends_at).max().unwrap() - since);
+    });
+    best.as_seconds_f64() / lower_bound.as_seconds_f64()
+}
+
+/// Calls `with` for every order in which `left[n]` times `n` can stand.
+fn each_order(left: &mut [u32], order: &mut Vec<usize>, with: &mut impl FnMut(&[usize])) {
+    if left.iter().all(|count| *count == 0) {
+        return with(order);
+    }
+    for n in 0..left.len() {
+        if left[n] > 0 {
+            left[n] -= 1;
+            order.push(n);
+            each_order(left, order, with);
+            order.pop();
+            left[n] += 1;
+        }
     }
 }
 

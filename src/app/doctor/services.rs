@@ -11,9 +11,9 @@ use secrecy::ExposeSecret;
 use super::{CHECK_LIMIT, Check, told, too_slow, unknown_platform};
 use crate::app::runner::{connect_github, host_name};
 use crate::config::{
-    Config, GithubApp, ImageRequest, ImageSource, PublishTarget, RepositoryConfig, SecretSource, TargetUrl, UploadApi,
+    Config, ImageRequest, ImageSource, PublishTarget, RepositoryConfig, SecretSource, TargetUrl, UploadApi,
 };
-use crate::github::{GitHub, TokenScopes};
+use crate::github::{GitHub, GitHubError, TokenScopes};
 use crate::model::{CommitSha, Platform};
 use crate::objects::{ObjectError, ObjectTarget, Patience};
 use crate::registry::{FindError, ImageReference, Presence, Registry, RegistrySettings};
@@ -192,40 +192,90 @@ async fn upload_api(name: String, api: &UploadApi) -> Check {
     }
 }
 
-/// The token, and whether the repositories can be read with it.
+/// Who benchd is on GitHub, what it may do there, and whether the repositories can be read.
 pub(super) async fn github(config: &Config) -> Vec<Check> {
-    let name = "github token";
-    if let Some(app) = &config.github.app {
-        return vec![app_key(app)];
-    }
-    let Some(source) = config.github.token() else {
-        return vec![Check::warning(name, "none: GitHub answers 60 questions an hour, about public repositories").advise(
-            "a token without any scope is enough for public repositories: set github.token_file or github.token_env",
-        )];
+    let (name, is_app) = match &config.github.app {
+        Some(_) => ("github app", true),
+        None => ("github token", false),
     };
     let client = match connect_github(config) {
         Ok(client) => client,
         Err(error) => return vec![Check::failed(name, told(error))],
     };
-    let token = match client.token_scopes().await {
-        Ok(scopes) => Check::ok(name, format!("{source}: {}", scopes_in_words(&scopes))),
-        Err(error) => {
-            let advice = format!("make a new token and put it into {source}");
-            let refused = matches!(error, crate::github::GitHubError::Unauthorised { .. });
-            let check = Check::failed(name, told(error));
-            return vec![if refused { check.advise(advice) } else { check }];
+    let repositories = &config.repositories;
+    let access = match (is_app, config.github.token()) {
+        (true, _) => match client.app().await {
+            Ok(app) => {
+                let own = Check::ok(name, format!("it is `{}`, and its key is accepted", app.slug));
+                let installed = repositories.iter().map(|repository| installation(&client, repository));
+                [vec![own], join_all(installed).await].concat()
+            }
+            Err(error) => {
+                return vec![refusal(
+                    name,
+                    error,
+                    "compare `github.app.id` with the App's settings page, and make a new key there",
+                )];
+            }
+        },
+        (false, Some(source)) => match client.token_scopes().await {
+            Ok(scopes) => vec![token(name, &source, &scopes)],
+            Err(error) => return vec![refusal(name, error, &format!("make a new token and put it into {source}"))],
+        },
+        (false, None) => {
+            let advice = "a token without any scope is enough to read public repositories: set github.token_file or \
+                          github.token_env";
+            return vec![
+                Check::warning(name, "none: GitHub answers 60 questions an hour, about public repositories")
+                    .advise(advice),
+            ];
         }
     };
-    let repositories = config.repositories.iter().map(|repository| readable(&client, repository));
-    [vec![token], join_all(repositories).await].concat()
+    let readable = repositories.iter().map(|repository| readable(&client, repository));
+    [access, join_all(readable).await].concat()
 }
 
-fn scopes_in_words(scopes: &TokenScopes) -> String {
-    match scopes {
-        TokenScopes::Classic(scopes) if scopes.is_empty() => "valid, no scopes: public repositories".to_owned(),
-        TokenScopes::Classic(scopes) => format!("valid, scopes {}", scopes.join(", ")),
+/// GitHub was asked and did not answer the question; `advice` is for credentials that it does not accept.
+fn refusal(name: &str, error: GitHubError, advice: &str) -> Check {
+    let refused = matches!(error, GitHubError::Unauthorised { .. });
+    let check = Check::failed(name, told(error));
+    if refused { check.advise(advice.to_owned()) } else { check }
+}
+
+/// A token and what it may do: without a scope to write it tells nobody anything on pull requests.
+fn token(name: &str, source: &SecretSource, scopes: &TokenScopes) -> Check {
+    let words = match scopes {
+        TokenScopes::Classic(scopes) if scopes.is_empty() => {
+            "valid, no scopes: public repositories are read, nothing is told on pull requests".to_owned()
+        }
+        TokenScopes::Classic(scopes) => {
+            let writes = scopes.iter().any(|scope| scope == "repo" || scope == "public_repo");
+            let missing = if writes { "" } else { "; to comment on pull requests it needs `public_repo` or `repo`" };
+            format!("valid, scopes {}{missing}", scopes.join(", "))
+        }
         TokenScopes::FineGrained => "valid, its permissions are not told".to_owned(),
+    };
+    Check::ok(name, format!("{source}: {words}"))
+}
+
+/// The App's installation on a repository, and what it is not permitted there.
+async fn installation(client: &GitHub, repository: &RepositoryConfig) -> Check {
+    let name = format!("github app on {}", repository.name);
+    let installation = match client.installation(&repository.name).await {
+        Ok(installation) => installation,
+        Err(error) => return Check::failed(name, told(error)),
+    };
+    if installation.suspended_at.is_some() {
+        return Check::failed(name, "the installation is suspended").advise("its owner has to allow it again");
     }
+    let missing = installation.missing();
+    let permitted = |(permission, level): (&String, &String)| format!("{permission}: {level}");
+    let list = installation.permissions.iter().map(permitted).collect::<Vec<_>>().join(", ");
+    if missing.is_empty() {
+        return Check::ok(name, format!("installed with {list}"));
+    }
+    Check::failed(name, format!("not permitted: {}", missing.join(", ")))
+        .advise("give the App these permissions on its settings page, then accept them where it is installed")
 }
 
 async fn readable(client: &GitHub, repository: &RepositoryConfig) -> Check {
@@ -233,21 +283,10 @@ async fn readable(client: &GitHub, repository: &RepositoryConfig) -> Check {
     let Some(branch) = repository.branch.first() else { return Check::skipped(name, "no branch is configured") };
     match client.commit(&repository.name, branch.as_str()).await {
         Ok(Some(commit)) => Check::ok(name, format!("{branch} is at {}", commit.sha.short())),
-        Ok(None) => Check::failed(name, format!("there is no branch {branch} that this token can read")).advise(
-            "check name and branch; a private repository needs the scope `repo`, or the permission Contents: read",
-        ),
-        Err(error) => Check::failed(name, told(error)),
-    }
-}
-
-fn app_key(app: &GithubApp) -> Check {
-    let (name, source) = ("github app", SecretSource::File(app.private_key_file.clone()));
-    match source.read() {
-        Ok(key) if key.expose_secret().starts_with("-----BEGIN") => {
-            Check::ok(name, format!("{} with the key in {source}, which is readable", app.id))
-        }
-        Ok(_) => Check::failed(name, format!("{source} is no private key in PEM"))
-            .advise("download a new one from the App's settings page"),
+        Ok(None) => Check::failed(name, format!("there is no branch {branch} that can be read with these credentials"))
+            .advise(
+                "check name and branch; a private repository needs the scope `repo`, or the permission Contents: read",
+            ),
         Err(error) => Check::failed(name, told(error)),
     }
 }

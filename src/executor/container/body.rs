@@ -46,6 +46,8 @@ fn host_config(spec: &ContainerSpec) -> HostConfig {
         memory_swap: memory,
         pids_limit: spec.pids.map(i64::from),
         nano_cpus: spec.cpus.and_then(nano_cpus),
+        cpuset_cpus: spec.binding.as_ref().map(|binding| binding.cpus.to_string()),
+        cpuset_mems: spec.binding.as_ref().and_then(|binding| Some(binding.memory_nodes.as_ref()?.to_string())),
         shm_size: i64::try_from(spec.shm_bytes).ok(),
         log_config: Some(HostConfigLogConfig {
             typ: Some("json-file".to_owned()),
@@ -88,7 +90,7 @@ fn device_config(devices: &DeviceAccess) -> HostConfig {
             ..Default::default()
         },
         DeviceAccess::Hpu { runtime, .. } => HostConfig { runtime: Some(runtime.clone()), ..Default::default() },
-        DeviceAccess::Cpu { cores } => HostConfig { cpuset_cpus: cores.clone(), ..Default::default() },
+        DeviceAccess::Cpu => HostConfig::default(),
     }
 }
 

@@ -17,10 +17,12 @@ pub fn create_arguments(spec: &ContainerSpec) -> Vec<String> {
             groups.iter().for_each(|group| add(&["--group-add", group]));
         }
         DeviceAccess::Hpu { runtime, .. } => add(&[&format!("--runtime={runtime}")]),
-        DeviceAccess::Cpu { cores } => {
-            if let Some(cores) = cores {
-                add(&[&format!("--cpuset-cpus={cores}")]);
-            }
+        DeviceAccess::Cpu => {}
+    }
+    if let Some(binding) = &spec.binding {
+        add(&[&format!("--cpuset-cpus={}", binding.cpus)]);
+        if let Some(nodes) = &binding.memory_nodes {
+            add(&[&format!("--cpuset-mems={nodes}")]);
         }
     }
     for var in &spec.env {

@@ -55,7 +55,7 @@ fn device_variables(devices: &DeviceAccess, set: &mut impl FnMut(&str, &str)) {
             set("HIP_VISIBLE_DEVICES", &among.join(","));
         }
         DeviceAccess::Hpu { variable, modules, .. } => set(variable, &modules.join(",")),
-        DeviceAccess::Cpu { .. } => {}
+        DeviceAccess::Cpu => {}
     }
 }
 

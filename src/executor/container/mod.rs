@@ -12,8 +12,8 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 pub use request::{
-    DeviceAccess, HfToken, InvalidHfToken, InvalidRequest, LABEL_JOB, Limits, ModelCache, PassId, PassRequest, Profile,
-    Secrets, ServerWatch, SuiteFile, SuiteRun,
+    Binding, DeviceAccess, HfToken, InvalidHfToken, InvalidRequest, LABEL_JOB, Limits, ModelCache, PassId, PassRequest,
+    Profile, Secrets, ServerWatch, SuiteFile, SuiteRun,
 };
 
 /// Where the entry script and what it reads lie in the container.
@@ -39,6 +39,9 @@ pub struct ContainerSpec {
     pub mounts: Vec<Mount>,
     /// What hardware it sees.
     pub devices: DeviceAccess,
+    /// Which processors it is bound to; `None` for all.
+    #[serde(default)]
+    pub binding: Option<Binding>,
     /// Everything that differs between a trusted and an untrusted commit and is no environment or mount.
     pub profile: Profile,
     /// Memory including swap, in bytes.
@@ -105,6 +108,7 @@ impl ContainerSpec {
             working_dir: request.suite.workdir.clone(),
             mounts: mounts(request),
             devices: devices(request),
+            binding: request.binding.clone(),
             profile: request.profile.clone(),
             memory_bytes: limits.memory_bytes,
             pids: limits.pids,

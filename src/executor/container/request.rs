@@ -7,7 +7,7 @@ use std::time::Duration;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 
-use crate::model::{DeviceType, JobId, Platform, RunId, SuiteKind};
+use crate::model::{CpuSet, DeviceType, JobId, Platform, RunId, SuiteKind};
 
 /// Which pass of which attempt of which job; written on the container, so that it is found again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -102,11 +102,17 @@ pub enum DeviceAccess {
         /// The modules.
         modules: Vec<String>,
     },
-    /// Processors.
-    Cpu {
-        /// Cores as in `taskset` (`0-15,32-47`); all when `None`.
-        cores: Option<String>,
-    },
+    /// Processors; which of them says [`Binding`].
+    Cpu,
+}
+
+/// The part of the host's processors that a container is bound to, so that jobs side by side do not share cores.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Binding {
+    /// Its processors.
+    pub cpus: CpuSet,
+    /// The NUMA nodes whose memory it may use; `None` for all.
+    pub memory_nodes: Option<CpuSet>,
 }
 
 /// How a suite is run. The paths are those in the container; `tests_dir` and `results_dir` are absolute or relative to
@@ -299,6 +305,8 @@ pub struct PassRequest {
     pub device_type: DeviceType,
     /// Which of the host's devices are its own.
     pub devices: DeviceAccess,
+    /// Which of the host's processors are its own; `None` for all.
+    pub binding: Option<Binding>,
     /// Whose code it is.
     pub profile: Profile,
     /// How the suite is run.

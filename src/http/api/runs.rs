@@ -10,12 +10,14 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::extract::{Path, Query};
+use super::submit::idempotency_key;
 use crate::http::AppState;
 use crate::http::auth::Caller;
 use crate::http::problem::{Kind, Problem};
 use crate::model::{BranchName, JobId, RepoName, RunId, RunPhase};
-use crate::queue::{Cancelled, Rerun, Retried};
+use crate::queue::{Cancelled, Retried};
 use crate::store::{Previous, RunDetail, RunFilter, RunRow, RunSummary, SeriesValue};
+use crate::trigger::again::{self, Again, AgainError};
 
 /// How many runs a page has unless the request says.
 const PAGE: u32 = 20;
@@ -193,23 +195,39 @@ pub async fn retry(State(state): State<AppState>, Path(run): Path<RunId>) -> Res
     }
 }
 
-/// Measures the commit of a run once more: a new run with the same jobs.
+/// Measures the commit of a run once more: a new run with the same jobs. Sent again with the same `Idempotency-Key`, it
+/// finds that run.
 #[utoipa::path(
     post, path = "/api/v1/runs/{run}/rerun", tag = "runs", operation_id = "rerun_run",
-    params(("run" = RunId, Path,)), security(("token" = ["trigger"])),
+    params(
+        ("run" = RunId, Path,),
+        ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible ASCII characters"),
+    ),
+    security(("token" = ["trigger"])),
     responses(
         (status = 202, body = RunRow, description = "The new run", headers(("Location" = String))),
+        (status = 200, body = RunRow, description = "The run of the same key", headers(("Location" = String))),
         (status = 404, body = Problem, content_type = "application/problem+json"),
+        (status = 409, body = Problem, content_type = "application/problem+json"),
+        (status = 422, body = Problem, content_type = "application/problem+json"),
     ),
 )]
-pub async fn rerun(State(state): State<AppState>, Path(run): Path<RunId>) -> Result<impl IntoResponse, Problem> {
-    match state.queue.rerun(run).await? {
-        Rerun::Run { run } => {
-            let location = [(header::LOCATION, format!("/api/v1/runs/{run}"))];
-            Ok((StatusCode::ACCEPTED, location, Json(existing(&state, run).await?)))
-        }
-        Rerun::Unknown => Err(no_run(run)),
-    }
+pub async fn rerun(
+    State(state): State<AppState>,
+    headers: HeaderMap,
+    Path(run): Path<RunId>,
+) -> Result<impl IntoResponse, Problem> {
+    let key = idempotency_key(&headers)?;
+    let (status, run) = match again::rerun(&state.triggers, run, key.as_deref()).await {
+        Ok(Again::Run(run)) => (StatusCode::ACCEPTED, run),
+        Ok(Again::Existing(run)) => (StatusCode::OK, run),
+        Ok(Again::Unknown) => return Err(no_run(run)),
+        Err(AgainError::Store(error)) => return Err(error.into()),
+        Err(error @ AgainError::Key(_)) => return Err(Problem::new(Kind::Invalid, error.to_string())),
+        Err(error @ AgainError::Conflict { .. }) => return Err(Problem::new(Kind::Conflict, error.to_string())),
+    };
+    let location = [(header::LOCATION, format!("/api/v1/runs/{run}"))];
+    Ok((status, location, Json(existing(&state, run).await?)))
 }
 
 /// A run that must be there.

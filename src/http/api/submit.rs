@@ -38,14 +38,7 @@ pub async fn submit(
     headers: HeaderMap,
     extract::Json(request): extract::Json<ManualRequest>,
 ) -> Result<Response, Problem> {
-    let key = match headers.get(IDEMPOTENCY_KEY).map(HeaderValue::to_str) {
-        None => None,
-        Some(Ok(key)) => Some(key.to_owned()),
-        Some(Err(_)) => {
-            let detail = "`Idempotency-Key` must be 1 to 255 visible ASCII characters";
-            return Err(Problem::new(Kind::Invalid, detail));
-        }
-    };
+    let key = idempotency_key(&headers)?;
     let request = ManualRequest { asked_by: caller.name, ..request };
     // On a task of its own: a client that goes away, or the time limit, stops the answer and not the decision.
     let triggers = state.triggers.clone();
@@ -59,6 +52,15 @@ pub async fn submit(
     let location = run.and_then(|run| HeaderValue::try_from(format!("/api/v1/runs/{run}")).ok());
     let headers = HeaderMap::from_iter(location.map(|location| (header::LOCATION, location)));
     Ok((status, headers, Json(answer)).into_response())
+}
+
+/// The sender's key, when there is one.
+pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+    match headers.get(IDEMPOTENCY_KEY).map(HeaderValue::to_str) {
+        None => Ok(None),
+        Some(Ok(key)) => Ok(Some(key.to_owned())),
+        Some(Err(_)) => Err(Problem::new(Kind::Invalid, "`Idempotency-Key` must be 1 to 255 visible ASCII characters")),
+    }
 }
 
 /// Why a request is not accepted, for its sender.

@@ -248,3 +248,21 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn of_jobs_that_came_together_the_order_is_chosen_that_ends_soonest() {
+    let host = host(8, Packing::Pack);
+    let job = |n, needs, takes| Wanting { expected: Some(minutes(takes)), ..wants(n, needs) };
+    // Two wide jobs one after the other in one half, the long narrow ones beside them in the other.
+    let jobs = [job(1, 4, 30), job(2, 4, 30), job(3, 1, 60), job(4, 1, 20)];
+    let order = soonest(&host, &jobs, &[], &[], at(0));
+    let arranged: Vec<_> = order.iter().map(|n| jobs[*n].clone()).collect();
+    let end = |jobs: &[Wanting]| forecast(&host, jobs, &[], &[], at(0)).iter().filter_map(|start| start.ends_at).max();
+    assert_eq!((end(&jobs), end(&arranged)), (Some(at(90)), Some(at(60))));
+    let stays = |jobs: &[Wanting], host: &Inventory| {
+        assert_eq!(soonest(host, jobs, &[], &[], at(0)), (0..jobs.len()).collect::<Vec<_>>());
+    };
+    stays(&[wants(1, 4), wants(2, 1)], &host);
+    stays(&[job(1, 1, 10), job(2, 1, 20), job(3, 1, 30)], &host);
+    stays(&jobs, &Inventory { packing: Packing::Exclusive, ..host.clone() });
+}

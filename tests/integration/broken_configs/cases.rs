@@ -275,6 +275,13 @@ pub const BROKEN: &[(&str, &str, &[&str])] = &[
     ),
     (
         REPOSITORY,
+        "    report: {name: 'a --> b'}\n",
+        &[
+            "3:20: repositories[0].report.name: must be 1 to 64 letters, digits, `.`, `_`, `-` and spaces inside, without `--`",
+        ],
+    ),
+    (
+        REPOSITORY,
         "    publish: {from: [cron]}\n",
         &[
             "3:22: repositories[0].publish.from[0]: `cron` is not one of `schedule`, `pull_request`, `merge`, `release`, `manual`",

@@ -2,6 +2,7 @@
 //! engine as it found it.
 
 mod container_image;
+mod daemon;
 mod doctor;
 mod images;
 mod pass_case;

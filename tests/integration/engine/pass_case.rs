@@ -56,7 +56,8 @@ impl Case {
             image: shell_image(&engine).await,
             platform: Platform::Cpu,
             device_type: "Test_CPU_2c".parse().unwrap(),
-            devices: DeviceAccess::Cpu { cores: None },
+            devices: DeviceAccess::Cpu,
+            binding: None,
             profile: Profile::Trusted,
             suite: SuiteRun {
                 command: "bash run.sh".into(),

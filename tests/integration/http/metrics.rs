@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use benchd::health::Part;
-use benchd::meters::{self, Call, ImagePull, Phase, Service};
+use benchd::meters::{self, Call, DeliveryOutcome, ImagePull, Phase, Service};
 
 use super::Site;
 
@@ -28,6 +28,8 @@ async fn page_and_exposition_are_equal() {
     meters::phase(Phase::Pass, std::time::Duration::from_secs(70));
     meters::image_pull(ImagePull::Pulled);
     meters::api_call(Service::Github, Call::Ok);
+    meters::delivery("push", DeliveryOutcome::Marked);
+    meters::look("pull", true);
     site.get("/api/v1/runs").await;
     let page = site.get("/metrics").await;
     assert_eq!(page.header("content-type"), "text/plain; version=0.0.4; charset=utf-8");

@@ -68,7 +68,8 @@ fn no_route_is_added_beside_the_description() {
             }
             let text = std::fs::read_to_string(&path).unwrap();
             let plain = text.matches(".route(").count();
-            let allowed = usize::from(path.ends_with("openapi.rs"));
+            // The description itself, and GitHub's door, which is no part of the API.
+            let allowed = usize::from(path.ends_with("openapi.rs") || path.ends_with("webhook.rs"));
             assert_eq!(plain, allowed, "{}", path.display());
         }
     }

@@ -45,12 +45,14 @@ async fn a_host_is_paused_and_resumed() {
     assert_eq!(site.json("/api/v1/pauses").await.as_array().unwrap().len(), 1);
     assert_eq!(site.json("/api/v1/queue").await["jobs"][0]["why"]["why"], "paused");
     let ready = site.get("/readyz").await;
-    assert_eq!((ready.status, &ready.json()["reasons"][0]["part"]), (503, &"paused".into()));
+    // As a person wants it: it must still be sent webhooks, and the request that resumes it.
+    assert_eq!((ready.status, &ready.json()["ready"]), (200, &true.into()));
+    assert_eq!(ready.json()["reasons"][0]["part"], "paused");
     let status = output(against(&site, &["status"])).await;
-    assert_eq!(status.status.code(), Some(1));
+    assert_eq!(status.status.code(), Some(0));
     let told = String::from_utf8_lossy(&status.stdout).into_owned();
     assert!(
-        told.contains("not ready\n  paused: host:gpu-1 paused by root since 2026-11-22 12:00:00Z: a new driver"),
+        told.contains(": ready\n  paused: host:gpu-1 paused by root since 2026-11-22 12:00:00Z: a new driver"),
         "{told}"
     );
     for status in [204, 404] {
@@ -113,6 +115,17 @@ async fn failed_jobs_are_retried_and_runs_repeated() {
     let row: RunRow = serde_json::from_value(answer.json()).unwrap();
     assert_eq!(answer.header("location"), format!("/api/v1/runs/{}", row.id));
     assert_eq!((row.state.phase(), site.get(answer.header("location")).await.status), (RunPhase::Queued, 200));
+    // Once for each key.
+    let keyed = async |run| {
+        let request = site.client.post(site.url(&format!("/api/v1/runs/{run}/rerun"))).bearer_auth(TRIGGER);
+        Answer::of(request.header("idempotency-key", "k1").send().await.unwrap()).await
+    };
+    let (first, second) = (keyed(filled.good).await, keyed(filled.good).await);
+    assert_eq!((first.status, second.status), (202, 200), "{} {}", first.text, second.text);
+    assert_eq!((first.json(), first.header("location")), (second.json(), second.header("location")));
+    let run = &first.json()["id"];
+    let detail = format!("the same `Idempotency-Key` came with another request, which started run {run}");
+    keyed(filled.bad).await.assert_problem("conflict", &detail);
     let unknown = site.ask(Method::POST, "/api/v1/runs/1/rerun", Some(TRIGGER)).await;
     unknown.assert_problem("not_found", "there is no run 1");
     site.stop().await;

@@ -144,7 +144,7 @@ async fn failed_jobs_are_retried_with_all_their_attempts_and_the_end_is_told_ane
 
 async fn deliver_all(bench: &Bench, run: RunId) {
     let mut write = bench.store.write("deliver").await.unwrap();
-    for row in bench.store.due_owed(bench.clock.now(), Some(run), 10).await.unwrap() {
+    for row in bench.store.due_owed(bench.clock.now(), None, Some(run), 10).await.unwrap() {
         let now = bench.clock.now();
         assert_eq!(write.settle_owed(row.id, OwedState::Delivered, None, now).await.unwrap(), Outcome::Performed);
     }

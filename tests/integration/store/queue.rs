@@ -100,7 +100,7 @@ async fn a_good_run_is_measured_owed_and_published() {
 
     assert_eq!(bench.queue.finish(&bad.claim, &failure(FailureKind::OutOfMemory)).await.unwrap(), Outcome::Performed);
     assert_eq!(bench.state(run).await, RunState::Measured);
-    let due = bench.store.due_owed(bench.clock.now(), Some(run), 10).await.unwrap();
+    let due = bench.store.due_owed(bench.clock.now(), None, Some(run), 10).await.unwrap();
     assert_eq!(kinds(&due), [upload, (OwedKind::Comment, None)]);
     assert_eq!(bench.queue.settle().await.unwrap().moved, [], "nothing is delivered yet");
 
@@ -110,9 +110,9 @@ async fn a_good_run_is_measured_owed_and_published() {
         assert_eq!(write.postpone_owed(row.id, "503", later).await.unwrap(), Outcome::Performed);
         write.commit().await.unwrap();
     }
-    assert!(bench.store.due_owed(bench.clock.now(), None, 10).await.unwrap().is_empty());
+    assert!(bench.store.due_owed(bench.clock.now(), None, None, 10).await.unwrap().is_empty());
     bench.clock.advance(Duration::minutes(5));
-    for row in bench.store.due_owed(bench.clock.now(), None, 10).await.unwrap() {
+    for row in bench.store.due_owed(bench.clock.now(), None, None, 10).await.unwrap() {
         assert_eq!((row.attempts, row.last_error.as_deref()), (1, Some("503")));
         let mut write = bench.store.write("deliver").await.unwrap();
         let settled = write.settle_owed(row.id, OwedState::Delivered, None, bench.clock.now()).await.unwrap();

@@ -105,9 +105,14 @@ impl StandInHistory {
         }
         let pull = decoded.strip_prefix("/pulls/").and_then(|number| self.pulls.get(&number.parse().ok()?));
         if let Some((head, repo, branch)) = pull {
-            let head = json!({"sha": head, "ref": branch, "repo": {"full_name": repo}});
-            let base = json!({"sha": self.commits[0].sha, "ref": "main", "repo": {"full_name": "o/r"}});
-            return answer(200, &json, json!({"head": head, "base": base}).to_string());
+            let own = base.trim_start_matches("/repos/");
+            let id = if repo == own { 1 } else { 2 };
+            let head = json!({"sha": head, "ref": branch, "repo": {"id": id, "full_name": repo}});
+            let base = json!({"sha": self.commits[0].sha, "ref": "main", "repo": {"id": 1, "full_name": own}});
+            let pull = json!({
+                "number": 7, "state": "open", "updated_at": "2026-01-01T00:00:00Z", "head": head, "base": base,
+            });
+            return answer(200, &json, pull.to_string());
         }
         not_found()
     }

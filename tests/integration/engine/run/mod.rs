@@ -4,7 +4,7 @@ mod faults;
 mod foreign;
 mod killed;
 mod places;
-mod project;
+pub mod project;
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
@@ -100,6 +100,20 @@ async fn the_commit_is_known_from_flags_a_checkout_or_the_images_labels() {
         .assert(0, &[SECOND, "the commit's time is not known; the image's build time 2026-05-28"]);
     let absent = format!("{}/engine:absent", project.registry.host);
     project.benchd(&["run", "--image", &absent]).assert(2, &["there is no image"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_removes_the_artifacts_of_old_ones_at_its_end() {
+    let project = Project::new().await;
+    project.push_suite(FIRST, &good("0.5")).await;
+    project.configure("retention: {", "retention: {artifacts: {max_age: 3s}, ");
+    let kept = || std::fs::read_dir(project.path("state/artifacts")).unwrap().count();
+    project.run(FIRST, &["--variants", "base", "--no-publish"]).assert(0, &[]);
+    assert_eq!(kept(), 1);
+    tokio::time::sleep(std::time::Duration::from_millis(3100)).await;
+    project.run(FIRST, &["--variants", "base", "--no-publish"]).assert(0, &[]);
+    assert_eq!(kept(), 1, "the second run's");
+    project.assert_clean().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -191,6 +191,7 @@ impl World {
             author: spec.author.clone(),
             state: PullState::Open,
             draft: spec.draft,
+            labelled: spec.labels.iter().map(|label| (label.clone(), spec.author.clone(), now)).collect(),
             labels: spec.labels,
             base_ref: base,
             base_sha,
@@ -210,9 +211,11 @@ impl World {
 
     /// Sets a label; nothing happens when it is there.
     pub fn label(&mut self, repo: u64, number: u64, label: &str, actor: &str) {
+        let now = self.clock.now_s();
         let pull = self.pull_mut(repo, number);
         if !pull.labels.iter().any(|l| l == label) {
             pull.labels.push(label.to_owned());
+            pull.labelled.push((label.to_owned(), actor.to_owned(), now));
             let label = self.label_json(repo, label);
             self.emit_pull("labeled", repo, number, actor, json!({ "label": label }));
         }

@@ -140,6 +140,8 @@ pub(crate) struct Pull {
     pub state: PullState,
     pub draft: bool,
     pub labels: Vec<String>,
+    /// Every setting of a label: which, by whom, when.
+    pub labelled: Vec<(String, String, DateTime<Utc>)>,
     pub base_ref: String,
     pub base_sha: String,
     pub head_owner: String,

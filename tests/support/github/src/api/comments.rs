@@ -16,6 +16,7 @@ const LABEL: Needs = Needs { permission: &["issues", "pull_requests"], scope: "r
 pub(super) fn route(world: &mut World, request: &Request, repo: u64, rest: &[&str]) -> Reply {
     let get = request.method == Method::GET;
     match (request.method.as_str(), rest) {
+        ("GET", ["issues", "comments"]) => Ok(of_repository(world, request, repo)),
         (_, ["issues", "comments", id, rest @ ..]) => {
             let id = id.parse().unwrap_or(0);
             let comment = world.repo(repo).comments.get(&id).ok_or_else(Answer::not_found)?.clone();
@@ -27,6 +28,15 @@ pub(super) fn route(world: &mut World, request: &Request, repo: u64, rest: &[&st
             match rest {
                 [] if get => Ok(Answer::ok(world.issue_json(repo, number))),
                 ["comments"] => comments(world, request, repo, number),
+                ["events"] if get => {
+                    let labelled = world.pull(repo, number).labelled.iter().collect();
+                    Ok(request.page(world, labelled, |(label, by, at)| {
+                        json!({
+                            "event": "labeled", "actor": world.user_json(by), "label": {"name": label, "color": "ededed"},
+                            "created_at": crate::clock::stamp(*at), "commit_id": null,
+                        })
+                    }))
+                }
                 ["labels", name @ ..] => labels(world, request, repo, number, &name.join("/")),
                 _ => Err(Answer::not_found()),
             }
@@ -56,6 +66,21 @@ fn comments(world: &mut World, request: &Request, repo: u64, number: u64) -> Rep
     let there = world.repo(repo).comments.values().filter(|c| c.number == number);
     let comments: Vec<&Comment> = there.filter(|c| since.is_none_or(|since| c.updated_at >= since)).collect();
     Ok(request.page(world, comments, |c| world.comment_json(repo, c)))
+}
+
+/// The comments of all issues, by id unless another order is asked for.
+fn of_repository(world: &World, request: &Request, repo: u64) -> Answer {
+    let since = request.query("since").and_then(|s| chrono::DateTime::parse_from_rfc3339(s).ok());
+    let mut comments: Vec<&Comment> = world.repo(repo).comments.values().collect();
+    comments.retain(|c| since.is_none_or(|since| c.updated_at >= since));
+    match request.query("sort") {
+        Some("updated") => comments.sort_by_key(|c| (c.updated_at, c.id)),
+        Some(_) | None => comments.sort_by_key(|c| c.id),
+    }
+    if request.query("sort").is_some() && request.query("direction").unwrap_or("desc") == "desc" {
+        comments.reverse();
+    }
+    request.page(world, comments, |c| world.comment_json(repo, c))
 }
 
 fn one_comment(world: &mut World, request: &Request, repo: u64, comment: &Comment, rest: &[&str]) -> Reply {

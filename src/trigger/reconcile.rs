@@ -1,0 +1,345 @@
+//! What no webhook told of: every few minutes GitHub is asked how pull requests, branches, tags and comments stand, and
+//! what differs from the rows is marked to be looked at. What has not changed is asked conditionally and costs nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use chrono::{SubsecRound, TimeDelta};
+use serde::Serialize;
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+use super::Context;
+use super::delivery::{event_name, is_release, may_be_command};
+use super::looks::LookError;
+use super::merge::source_of;
+use super::policy::wants_target;
+use super::source::HistoryError;
+use crate::config::{PullRequestTrigger, RepositoryConfig};
+use crate::github::{Acting, GitHub, HookDelivery, Pull, Tag};
+use crate::health::{Health, Part, Pulse};
+use crate::model::Standing;
+use crate::store::{FollowedRow, LookKind, Mark, PullRow};
+
+/// Why a reconcile marks something, for people.
+const REASON: &str = "reconcile";
+
+/// GitHub delivers again only what is younger (3 days), with an hour to spare.
+const REDELIVERED_FOR: TimeDelta = TimeDelta::hours(71);
+
+/// Deliveries are looked for so far back when none has come yet.
+const FIRST_LOOK_BACK: TimeDelta = TimeDelta::hours(1);
+
+/// At most so many deliveries are asked for again at a time.
+const MOST_REDELIVERED: usize = 20;
+
+/// A delivery that failed so often is not asked for again.
+const MOST_TRIES: usize = 3;
+
+/// How long deliveries are kept.
+const KEEP: TimeDelta = TimeDelta::days(35);
+
+/// How often the task shows that it lives while it waits.
+const BEAT_EVERY: Duration = Duration::from_secs(60);
+
+/// How soon GitHub is asked again after it did not answer, if `github.reconcile` is not sooner.
+const AGAIN_AFTER: Duration = Duration::from_secs(30);
+
+/// What a reconcile of one repository found.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Found {
+    /// Kind and key of everything that is looked at because of it.
+    pub marked: BTreeSet<String>,
+}
+
+/// Reconciles at once and then again and again until `shutdown`.
+pub async fn run(context: Context, health: Health, pulse: Pulse, shutdown: CancellationToken) {
+    loop {
+        pulse.beat();
+        let wait = tokio::select! {
+            () = shutdown.cancelled() => return,
+            wait = reconcile(&context, &health) => wait,
+        };
+        let again = tokio::time::sleep(wait);
+        tokio::pin!(again);
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = &mut again => break,
+                () = tokio::time::sleep(BEAT_EVERY) => pulse.beat(),
+            }
+        }
+    }
+}
+
+/// Reconciles every repository, and says how long to wait before the next time.
+async fn reconcile(context: &Context, health: &Health) -> Duration {
+    let every = context.config.github.reconcile;
+    let mut failed = None;
+    for repository in &context.config.repositories {
+        match reconcile_one(context, repository).await {
+            Ok(found) if found.marked.is_empty() => {}
+            Ok(found) => {
+                let marked: Vec<_> = found.marked.into_iter().collect();
+                tracing::info!("found without a webhook in {}: {}", repository.name, marked.join(", "));
+            }
+            Err(error) => {
+                tracing::warn!("failed to reconcile {}, trying again: {}", repository.name, super::told(&error));
+                failed = Some(error);
+            }
+        }
+    }
+    if failed.is_none()
+        && let Err(error) = redeliver(context).await
+    {
+        tracing::warn!("failed to ask for lost deliveries, trying again: {}", super::told(&error));
+        failed = Some(error);
+    }
+    match failed {
+        Some(error) => {
+            // An outage of the store is told by those who need it more.
+            if !matches!(error, LookError::Store(_)) {
+                health.trouble(Part::Github, super::told(&error));
+            }
+            let soon = if error.is_transient() { every.min(AGAIN_AFTER) } else { every };
+            error.retry_after().map_or(soon, |told| told.max(soon))
+        }
+        None => {
+            if context.github.as_ref().is_some_and(is_known) {
+                health.well(Part::Github);
+            }
+            every
+        }
+    }
+}
+
+/// Whether GitHub knows us: sixty requests an hour are not enough to follow anything.
+fn is_known(github: &GitHub) -> bool {
+    match github.acts_as() {
+        Acting::App | Acting::Token => true,
+        Acting::Anonymous => false,
+    }
+}
+
+/// Asks how a repository stands and marks what differs from the rows. The first time, tags and tips are only written
+/// down: what is there already is not news.
+///
+/// # Errors
+/// When GitHub does not say, or the store fails; what was marked before stays.
+pub async fn reconcile_one(context: &Context, repository: &RepositoryConfig) -> Result<Found, LookError> {
+    let mut found = Found::default();
+    let Some(github) = context.github.as_ref().filter(|github| is_known(github)) else {
+        if repository.checkout.is_some() {
+            branches(context, repository, &mut found).await?;
+        }
+        return Ok(found);
+    };
+    let followed = follow(context, github, repository).await?;
+    let triggers = &repository.triggers;
+    if triggers.pull_request.enabled {
+        pulls(context, github, repository, &mut found).await?;
+    }
+    if triggers.merge.enabled {
+        branches(context, repository, &mut found).await?;
+    }
+    if triggers.release.enabled {
+        tags(context, github, repository, followed.is_none(), &mut found).await?;
+    }
+    if triggers.pull_request.enabled && triggers.pull_request.commands.enabled {
+        comments(context, github, repository, followed.as_ref(), &mut found).await?;
+    }
+    if followed.is_none() {
+        // Last, so that a first time that failed is a first time again.
+        let id = github.repository(&repository.name).await?.map(|known| known.id);
+        let mut write = context.store.write("follow a repository").await?;
+        write.follow_repository(&repository.name, id, context.clock.now()).await?;
+        write.commit().await?;
+    }
+    let mut write = context.store.write("forget old deliveries").await?;
+    write.forget_deliveries(context.clock.now() - KEEP).await?;
+    write.commit().await?;
+    Ok(found)
+}
+
+/// The repository as it is followed, with GitHub's number for it as it is now.
+async fn follow(
+    context: &Context,
+    github: &GitHub,
+    repository: &RepositoryConfig,
+) -> Result<Option<FollowedRow>, LookError> {
+    let followed = context.store.followed().await?.into_iter().find(|row| row.repository == repository.name);
+    let Some(known) = github.repository(&repository.name).await? else { return Ok(followed) };
+    if !known.full_name.as_str().eq_ignore_ascii_case(repository.name.as_str()) {
+        tracing::warn!(
+            "{} is called {} now: change `repositories[].name` when it suits; until then redirects are followed",
+            repository.name,
+            known.full_name
+        );
+    }
+    if followed.as_ref().is_some_and(|row| row.github_id != Some(known.id)) {
+        let mut write = context.store.write("follow a repository").await?;
+        write.follow_repository(&repository.name, Some(known.id), context.clock.now()).await?;
+        write.commit().await?;
+    }
+    Ok(followed)
+}
+
+/// Kind and key of what is looked at, and what GitHub does not tell later.
+type Thing = (LookKind, String, Value);
+
+async fn mark(
+    context: &Context,
+    repository: &RepositoryConfig,
+    things: Vec<Thing>,
+    found: &mut Found,
+) -> Result<(), LookError> {
+    if things.is_empty() {
+        return Ok(());
+    }
+    let now = context.clock.now();
+    let mut write = context.store.write("mark what a reconcile found").await?;
+    for (kind, key, facts) in things {
+        write.look_at(&Mark::at_once(&repository.name, kind, &key, REASON, now).knowing(facts), now).await?;
+        found.marked.insert(format!("{} {key}", kind.as_str()));
+    }
+    write.commit().await?;
+    Ok(())
+}
+
+async fn pulls(
+    context: &Context,
+    github: &GitHub,
+    repository: &RepositoryConfig,
+    found: &mut Found,
+) -> Result<(), LookError> {
+    let open = github.open_pulls(&repository.name).await?;
+    let known = context.store.open_pulls(&repository.name).await?;
+    let changed = changed_pulls(&open, &known, &repository.triggers.pull_request);
+    let marks = changed.into_iter().map(|number| (LookKind::Pull, number.to_string(), json!({})));
+    mark(context, repository, marks.collect(), found).await
+}
+
+/// Pure: the pull requests that stand otherwise than the rows say, as far as a label makes them matter.
+fn changed_pulls(open: &[Pull], known: &[PullRow], policy: &PullRequestTrigger) -> BTreeSet<u64> {
+    let rows: BTreeMap<u64, &PullRow> = known.iter().map(|row| (row.number, row)).collect();
+    let matters = |label: &String| policy.labels.contains(label);
+    let mut changed = BTreeSet::new();
+    for pull in open {
+        let labels: BTreeSet<&String> = pull.labels.iter().filter(|label| matters(label)).collect();
+        let differs = match rows.get(&pull.number) {
+            None => !labels.is_empty(),
+            Some(row) => {
+                let before: BTreeSet<&String> = row.labels.iter().filter(|label| matters(label)).collect();
+                let same_standing = (row.standing == Standing::Draft) == pull.draft;
+                labels != before || (!labels.is_empty() && (row.head != pull.head.sha || !same_standing))
+            }
+        };
+        if differs {
+            changed.insert(pull.number);
+        }
+    }
+    let still: BTreeSet<u64> = open.iter().map(|pull| pull.number).collect();
+    changed.extend(rows.keys().filter(|number| !still.contains(number)));
+    changed
+}
+
+async fn branches(context: &Context, repository: &RepositoryConfig, found: &mut Found) -> Result<(), LookError> {
+    let source = source_of(context, repository)?;
+    let mut moved = Vec::new();
+    for branch in &repository.branch {
+        let tip = match source.branch(&repository.name, branch, 1).await {
+            Ok(found) => found.commits.into_iter().next().map(|commit| commit.sha),
+            Err(HistoryError::NoBranch { .. }) => None,
+            Err(error) => return Err(error.into()),
+        };
+        if tip.is_some() && tip != context.store.branch_tip(&repository.name, branch).await? {
+            moved.push((LookKind::Merge, branch.to_string(), json!({})));
+        }
+    }
+    mark(context, repository, moved, found).await
+}
+
+async fn tags(
+    context: &Context,
+    github: &GitHub,
+    repository: &RepositoryConfig,
+    first: bool,
+    found: &mut Found,
+) -> Result<(), LookError> {
+    let tags = github.tags(&repository.name).await?;
+    let known = context.store.known_tags(&repository.name).await?;
+    let news: Vec<&Tag> = tags.iter().filter(|tag| known.get(&tag.name) != Some(&tag.sha)).collect();
+    let measured = !first && wants_target(&repository.selection.release.targets, &context.target);
+    let (releases, others): (Vec<&Tag>, Vec<&Tag>) =
+        news.into_iter().partition(|tag| measured && is_release(repository, &tag.name));
+    if !others.is_empty() {
+        let now = context.clock.now();
+        let mut write = context.store.write("write down tags").await?;
+        for tag in others {
+            // One that a webhook told of while the first reconcile was under way is news all the same.
+            if !write.is_marked(&repository.name, LookKind::Tag, &tag.name).await? {
+                write.keep_tag(&repository.name, &tag.name, &tag.sha, now).await?;
+            }
+        }
+        write.commit().await?;
+    }
+    let marks = releases.into_iter().map(|tag| (LookKind::Tag, tag.name.clone(), json!({})));
+    mark(context, repository, marks.collect(), found).await
+}
+
+async fn comments(
+    context: &Context,
+    github: &GitHub,
+    repository: &RepositoryConfig,
+    followed: Option<&FollowedRow>,
+    found: &mut Found,
+) -> Result<(), LookError> {
+    // The same instant is asked for until something newer is there: so the answer may be "not modified".
+    let Some(since) = followed.map(|row| row.comments_seen_at.unwrap_or(row.since)) else { return Ok(()) };
+    let since = since.trunc_subsecs(0);
+    let comments = github.comments_since(&repository.name, since).await?;
+    let new = comments.iter().filter(|comment| comment.created_at >= since && may_be_command(&comment.body));
+    let marks = new
+        .filter_map(|comment| Some((LookKind::Comment, comment.id.to_string(), json!({ "number": comment.number? }))));
+    mark(context, repository, marks.collect(), found).await?;
+    let newest = comments.iter().map(|comment| comment.updated_at).max();
+    if let Some(newest) = newest.filter(|newest| *newest > since) {
+        let mut write = context.store.write("keep up to where comments were read").await?;
+        write.keep_comments_seen(&repository.name, newest).await?;
+        write.commit().await?;
+    }
+    Ok(())
+}
+
+/// Asks for the deliveries again that failed. What they tell is mostly found without them; a check run that is wanted
+/// again is not.
+async fn redeliver(context: &Context) -> Result<(), LookError> {
+    let config = &context.config.github;
+    let Some(github) = context.github.as_ref().filter(|github| github.acts_as() == Acting::App) else { return Ok(()) };
+    if config.webhook_secret_files.is_empty() {
+        return Ok(());
+    }
+    let now = context.clock.now();
+    let last = context.store.last_delivery_at().await?.unwrap_or(now - FIRST_LOOK_BACK);
+    // What failed while others came is a little older than the last one that came.
+    let since = (last - FIRST_LOOK_BACK).max(now - REDELIVERED_FOR);
+    let tried = github.hook_deliveries(since).await?;
+    for id in failed(&tried).into_iter().take(MOST_REDELIVERED) {
+        tracing::info!("asking GitHub for a delivery that failed once more");
+        github.redeliver(id).await?;
+    }
+    Ok(())
+}
+
+/// Pure: the last attempt of every delivery of a known event that never was taken and has not failed too often.
+fn failed(tried: &[HookDelivery]) -> Vec<u64> {
+    let mut events: BTreeMap<&str, Vec<&HookDelivery>> = BTreeMap::new();
+    for attempt in tried {
+        events.entry(attempt.guid.as_str()).or_default().push(attempt);
+    }
+    let open = events.into_values().filter(|attempts| {
+        let known = attempts.iter().all(|attempt| event_name(&attempt.event) != "other");
+        known && attempts.len() < MOST_TRIES && !attempts.iter().any(|attempt| attempt.was_taken())
+    });
+    open.filter_map(|attempts| attempts.iter().max_by_key(|attempt| attempt.id).map(|attempt| attempt.id)).collect()
+}
