@@ -269,8 +269,8 @@ async fn busy(daemon: &Daemon) -> Result<Option<Vec<BusyDevice>>, StoreError> {
             return Ok(None);
         }
     };
-    let held = daemon.queue.held(&daemon.name).await?;
-    let own: BTreeSet<DeviceId> = held.iter().flat_map(|claimed| claimed.slot.devices.iter().copied()).collect();
+    let held = daemon.store.jobs_held_on_host(&daemon.name).await?;
+    let own: BTreeSet<DeviceId> = held.iter().flat_map(|held| held.claimed.slot.devices.iter().copied()).collect();
     let others: Vec<BusyDevice> = used.into_iter().filter(|busy| !own.contains(&busy.device)).collect();
     match others.first() {
         Some(one) => daemon.health.trouble(Part::Devices, format!("device {} is used by {}", one.device, one.by)),
