@@ -135,7 +135,28 @@ fn failed(run: &RunReport, kind: FailureKind) -> CheckEnd {
         FailureKind::NothingMeasured if timed_out => CheckEnd::BenchmarksFailed,
         FailureKind::NothingMeasured if skipped => CheckEnd::Skipped,
         kind if is_the_commits(kind) => CheckEnd::BenchmarksFailed,
-        _ => CheckEnd::HouseFailed,
+        FailureKind::ImageMissing
+        | FailureKind::RegistryUnavailable
+        | FailureKind::PullFailed
+        | FailureKind::WrongArchitecture
+        | FailureKind::WorkspaceFailed
+        | FailureKind::PrepareFailed { .. }
+        | FailureKind::EngineUnavailable
+        | FailureKind::StartFailed
+        | FailureKind::DeviceBusy
+        | FailureKind::DiskFull
+        | FailureKind::DiskLimit
+        | FailureKind::OutOfMemory
+        | FailureKind::SuiteMissing
+        | FailureKind::SuiteExit { .. }
+        | FailureKind::ServerDied
+        | FailureKind::NoResults
+        | FailureKind::ZeroedResults
+        | FailureKind::InvalidResults
+        | FailureKind::ResultsTooLarge
+        | FailureKind::LostRunner
+        | FailureKind::NothingMeasured
+        | FailureKind::PublishRefused => CheckEnd::HouseFailed,
     }
 }
 

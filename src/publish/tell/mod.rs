@@ -258,7 +258,7 @@ impl Teller {
                     Failed::Later { at: now + TimeDelta::minutes(5), everything: false, trouble: true }
                 }
             },
-            other => other,
+            other @ (Failed::Later { .. } | Failed::TooLong | Failed::Never) => other,
         };
         match failed {
             Failed::Later { at, everything, trouble } => {

@@ -153,9 +153,9 @@ impl Teller {
             for value in &values {
                 let Some(baseline) = baselines.get(&value.series) else { continue };
                 let key = (baseline.run, value.target.clone());
-                if !machines.contains_key(&key) {
+                if let std::collections::btree_map::Entry::Vacant(unread) = machines.entry(key) {
                     let found = self.store.machines_of_run(baseline.run, &value.target).await?;
-                    machines.insert(key, found);
+                    unread.insert(found);
                 }
             }
         }

@@ -13,6 +13,9 @@ use crate::model::DeviceId;
 /// More jobs than this stay in the order in which they came: playing them forward takes too long.
 const MOST_JOBS: usize = 32;
 
+/// What an order sorts by: the larger first.
+type Worth = (Reverse<Duration>, Reverse<u32>);
+
 /// The places in `jobs` (best-ranked first) in the order in which the host is done with all of them soonest, if
 /// everything takes as long as usual; as they stand where that is not known or makes no difference.
 pub fn soonest(
@@ -29,7 +32,7 @@ pub fn soonest(
     };
     let needs = |place: &usize| jobs.get(*place).map_or(0, |job| job.needs);
     let takes = |place: &usize| expected.get(*place).copied().unwrap_or_default();
-    let sorted = |compare: &dyn Fn(&usize) -> (Reverse<Duration>, Reverse<u32>)| {
+    let sorted = |compare: &dyn Fn(&usize) -> Worth| {
         let mut places = as_they_stand.clone();
         places.sort_by_key(|place| compare(place));
         places
