@@ -1,5 +1,6 @@
 //! The composition root: builds clients and store, and puts the stages together for `benchd run` and the daemon.
 
+pub mod alive;
 pub mod doctor;
 pub mod identity;
 pub mod once;

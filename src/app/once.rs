@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use super::alive::{AliveError, SignOfLife, end_what_is_left};
 use super::runner::Runner;
 use crate::config::Packing;
 use crate::executor::job::{JobEvent, Worker};
@@ -13,7 +14,7 @@ use crate::model::{Conclusion, DeviceId, RunId, Target};
 use crate::publish::outbox::Delivery;
 use crate::queue::slots::Inventory;
 use crate::queue::{ClaimOffer, ClaimedJob, RunPlan, Submitted};
-use crate::store::{OutboxRow, StoreError};
+use crate::store::OutboxRow;
 
 /// How long removing old artifacts may keep a person waiting.
 const SWEEP_WITHIN: Duration = Duration::from_secs(10);
@@ -21,6 +22,8 @@ const SWEEP_WITHIN: Duration = Duration::from_secs(10);
 /// What happens to a run, for whoever looks on.
 #[derive(Clone, Debug)]
 pub enum RunEvent<'a> {
+    /// What the killed process of an earlier run left was removed.
+    Cleared(RunId),
     /// It stands in the store.
     Submitted {
         /// Its id.
@@ -52,23 +55,28 @@ pub struct Ended {
 /// nothing to measure.
 ///
 /// # Errors
-/// When the store cannot be read or written.
+/// When the store cannot be read or written, or what a killed process left cannot be removed.
 pub async fn measure(
     runner: &Runner,
     plan: &RunPlan,
     devices: &[u32],
     tell: &(dyn Fn(RunEvent<'_>) + Send + Sync),
     cancel: &CancellationToken,
-) -> Result<Option<Ended>, StoreError> {
+) -> Result<Option<Ended>, AliveError> {
+    let state_dir = &runner.worker.state_dir;
+    for run in end_what_is_left(&runner.worker.engine, &runner.store, &runner.queue, state_dir).await? {
+        tell(RunEvent::Cleared(run));
+    }
     let run = match runner.queue.submit_run(plan).await? {
         Submitted::Run(run) => run,
         Submitted::NothingToDo => return Ok(None),
     };
+    let _alive = SignOfLife::of(run, state_dir)?;
     tell(RunEvent::Submitted { run, jobs: plan.jobs.len() });
     let Target { platform, device_type, .. } = runner.target();
     let ids = devices.iter().copied().map(DeviceId::from);
     let host = Inventory::new(platform, device_type, ids, Packing::Exclusive);
-    let offer = ClaimOffer { by: runner.name.clone(), host, busy: Vec::new(), run: Some(run) };
+    let offer = ClaimOffer { by: runner.name.for_run(run), host, busy: Vec::new(), run: Some(run) };
     while !cancel.is_cancelled() {
         let Some(claimed) = runner.queue.claim(&offer).await? else { break };
         tell(RunEvent::JobBegan(&claimed));

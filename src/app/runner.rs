@@ -23,7 +23,7 @@ use crate::store::{Store, StoreError};
 
 /// Everything that measuring on this host needs.
 pub struct Runner {
-    /// The name under which it claims jobs: the host's.
+    /// The host's name, of which the name is made under which it claims jobs.
     pub name: RunnerName,
     /// Its hardware.
     pub inventory: DeviceInventory,
@@ -137,7 +137,7 @@ impl Runner {
         let registry = Arc::new(Registry::new(RegistrySettings::configured(&config.registries)?)?);
         let store = Store::open(state_dir).await?;
         let queue = Queue::new(store.clone(), clock.clone(), Pace::default());
-        let outbox = outbox(&store, &queue, state_dir, clock);
+        let outbox = outbox(config, &store, &queue, state_dir, clock);
         let worker = worker(config, &inventory, engine, registry, &queue, &store, state_dir, clock);
         Ok(Self { name: host_name()?, inventory, queue, store, worker, outbox })
     }
@@ -177,8 +177,9 @@ pub fn worker(
 }
 
 /// What delivers the results below `state_dir`.
-pub fn outbox(store: &Store, queue: &Queue, state_dir: &Path, clock: &Clock) -> Outbox {
+pub fn outbox(config: &Config, store: &Store, queue: &Queue, state_dir: &Path, clock: &Clock) -> Outbox {
     Outbox::new(store.clone(), queue.clone(), Artifacts::new(state_dir), clock.clone(), Patience::default())
+        .with_targets(&config.repositories)
 }
 
 /// All devices of a host as one target.

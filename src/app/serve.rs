@@ -208,7 +208,7 @@ async fn open(config: &Arc<Config>, clock: &Clock) -> Result<(Arc<Daemon>, Conte
         health: Health::new(clock.clone()),
         clock: clock.clone(),
         artifacts: Artifacts::new(&config.state_dir),
-        outbox: outbox(&store, &queue, &config.state_dir, clock),
+        outbox: outbox(config, &store, &queue, &config.state_dir, clock),
         host: host_of(config, &inventory).await,
         inventory,
     });

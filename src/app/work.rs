@@ -6,8 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
+use super::alive::end_what_is_left;
 use super::runner::connect_engine;
 use super::serve::{Daemon, ROOM_NEEDED_BYTES, ServeError, is_open, worker_on};
 use crate::config::{OnStop, WhenBusy, environment};
@@ -34,6 +36,9 @@ const GIVE_BACK_WITHIN: Duration = Duration::from_secs(40);
 /// How often an engine that is away is looked for.
 const CONNECT_EVERY: Duration = Duration::from_secs(5);
 
+/// How often what a killed `benchd run` left is looked for.
+const CLEAR_EVERY: Duration = Duration::from_secs(10);
+
 /// Executes jobs until `stop`.
 pub(super) async fn run(
     daemon: Arc<Daemon>,
@@ -53,6 +58,8 @@ pub(super) async fn run(
         }
         Err(error) => tracing::warn!("failed to look for jobs to adopt: {}", with_causes(&error)),
     }
+    let mut clearing = interval(CLEAR_EVERY);
+    clearing.set_missed_tick_behavior(MissedTickBehavior::Delay);
     if let Err(error) = daemon.queue.present(&offer(&daemon)).await {
         tracing::warn!("failed to note this runner: {}", with_causes(&error));
     }
@@ -75,6 +82,7 @@ pub(super) async fn run(
             Some(ended) = jobs.join_next() => { ended?; }
             // The sender lives as long as the store.
             _sender = changes.changed() => {}
+            _ = clearing.tick() => clear(&daemon, &worker).await,
             () = tokio::time::sleep(ASK_EVERY) => {}
         }
     }
@@ -159,6 +167,16 @@ async fn adopt(daemon: &Daemon, worker: &Worker) -> Result<Vec<ClaimedJob>, Stor
         Err(error) => tracing::warn!("failed to look for left containers: {}", with_causes(&error)),
     }
     Ok(held)
+}
+
+/// Ends what killed `benchd run` processes left on this host.
+async fn clear(daemon: &Daemon, worker: &Worker) {
+    match end_what_is_left(&worker.engine, &daemon.store, &daemon.queue, &daemon.config.state_dir).await {
+        Ok(runs) => {
+            runs.iter().for_each(|run| tracing::info!(run.id = %run, "removed what a killed `benchd run` left"))
+        }
+        Err(error) => tracing::warn!("failed to remove what a killed `benchd run` left: {}", with_causes(&error)),
+    }
 }
 
 fn begin(jobs: &mut JoinSet<()>, worker: &Arc<Worker>, claimed: ClaimedJob) {
@@ -252,8 +270,8 @@ async fn busy(daemon: &Daemon) -> Result<Option<Vec<BusyDevice>>, StoreError> {
             return Ok(None);
         }
     };
-    let held = daemon.queue.held(&daemon.name).await?;
-    let own: BTreeSet<DeviceId> = held.iter().flat_map(|claimed| claimed.slot.devices.iter().copied()).collect();
+    let held = daemon.store.jobs_held_on_host(&daemon.name).await?;
+    let own: BTreeSet<DeviceId> = held.iter().flat_map(|held| held.claimed.slot.devices.iter().copied()).collect();
     let others: Vec<BusyDevice> = used.into_iter().filter(|busy| !own.contains(&busy.device)).collect();
     match others.first() {
         Some(one) => daemon.health.trouble(Part::Devices, format!("device {} is used by {}", one.device, one.by)),

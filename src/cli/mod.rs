@@ -1,8 +1,7 @@
 //! The command line: one file per subcommand; this one parses, dispatches and turns an answer into an exit code.
 
-mod again;
 mod backup;
-mod cancel;
+mod change;
 mod check_benchmarks;
 mod check_config;
 mod client;
@@ -82,13 +81,13 @@ enum Command {
     /// Print what a job's passes write
     Logs(logs::Args),
     /// Stop a run
-    Cancel(cancel::Args),
+    Cancel(change::Args),
     /// Ask a server for a run
     Trigger(Box<trigger::Args>),
     /// Queue the failed jobs of a run again
-    Retry(again::Args),
+    Retry(change::Args),
     /// Measure the commit of a run once more
-    Rerun(again::Args),
+    Rerun(change::Args),
     /// Tell whether all is well, what runs and what waits
     Status(status::Args),
     /// Stop triggers or a host from starting work
@@ -184,10 +183,10 @@ async fn dispatch(command: Command) -> CommandResult {
         Command::Runs(args) => runs::run(args).await,
         Command::Show(args) => show::run(args).await,
         Command::Logs(args) => logs::run(args).await,
-        Command::Cancel(args) => cancel::run(args).await,
+        Command::Cancel(args) => change::cancel(args).await,
         Command::Trigger(args) => trigger::run(*args).await,
-        Command::Retry(args) => again::retry(args).await,
-        Command::Rerun(args) => again::rerun(args).await,
+        Command::Retry(args) => change::retry(args).await,
+        Command::Rerun(args) => change::rerun(args).await,
         Command::Status(args) => status::run(args).await,
         Command::Pause(args) => pause::pause(args).await,
         Command::Resume(args) => pause::resume(args).await,

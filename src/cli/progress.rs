@@ -45,6 +45,7 @@ impl Progress {
     /// Shows an event.
     pub fn tell(&self, event: &RunEvent<'_>) {
         match event {
+            RunEvent::Cleared(run) => self.say(&format!("run {run} was killed: what it left behind is removed")),
             RunEvent::Submitted { run, jobs } => self.say(&format!("run {run}: {}", counted(*jobs, "job"))),
             RunEvent::JobBegan(claimed) => {
                 let points = serde_json::from_value::<JobSpec>(claimed.job.spec.clone())

@@ -23,7 +23,7 @@ use crate::publish::outbox::Delivery;
 use crate::queue::planner::{Selection, told_file_names};
 use crate::queue::spec::Trust;
 use crate::registry::{ImageReference, Registry, RegistrySettings};
-use crate::store::{Previous, RunDetail, SeriesValue};
+use crate::store::{OwedState, Previous, RunDetail, SeriesValue};
 use crate::suite::CompilationConfig;
 use crate::trigger::request::{Planned, Publish, Request};
 
@@ -237,7 +237,7 @@ fn cancelled_by_signals() -> CancellationToken {
                     _ = tokio::signal::ctrl_c() => {}
                     _ = terminate.recv() => {}
                 }
-                terminal::say(format_args!("benchd: stopping, the container is being removed"));
+                terminal::say(format_args!("benchd: stopping"));
                 stop.cancel();
             }
             Err(error) => tracing::warn!(%error, "failed to listen for SIGTERM"),
@@ -392,7 +392,7 @@ async fn report(runner: &Runner, planned: &Planned, identity: &Identity, ended: 
 
 /// What earlier runs owed, in one line.
 fn tell_earlier(deliveries: &[Delivery]) {
-    let (mut sent, mut owed, mut why) = (0_usize, 0_usize, None);
+    let (mut sent, mut owed, mut why) = (0, 0, None);
     for delivery in deliveries {
         match delivery {
             Delivery::Delivered { .. } => sent += 1,
@@ -403,8 +403,15 @@ fn tell_earlier(deliveries: &[Delivery]) {
             }
         }
     }
-    let sent = (sent > 0).then(|| format!("{sent} uploads of earlier runs were delivered"));
-    let owed = why.map(|why| format!("{owed} uploads of earlier runs are still not delivered: {why}"));
+    let sent = match sent {
+        0 => None,
+        1 => Some("1 upload of earlier runs was delivered".to_owned()),
+        more => Some(format!("{more} uploads of earlier runs were delivered")),
+    };
+    let owed = why.map(|why| match owed {
+        1 => format!("1 upload of earlier runs is still not delivered: {why}"),
+        more => format!("{more} uploads of earlier runs are still not delivered: {why}"),
+    });
     let said: Vec<String> = sent.into_iter().chain(owed).collect();
     if !said.is_empty() {
         terminal::say(format_args!("benchd: {}", said.join("; ")));
@@ -437,7 +444,14 @@ fn say_unless(quiet: bool, line: std::fmt::Arguments<'_>) {
 /// The exit code: what failed outside wins over what failed inside.
 fn answer(detail: &RunDetail, ended: &Ended) -> CommandResult {
     if ended.interrupted {
-        return Err(Failure { fault: Fault::Interrupted, error: anyhow!("interrupted; the container was removed") });
+        let owed = detail.outbox.iter().any(|row| row.state == OwedState::Owed);
+        let error = match owed {
+            true => anyhow!(
+                "interrupted; results that are not published yet are kept, and the next `benchd run` sends them"
+            ),
+            false => anyhow!("interrupted; the container was removed"),
+        };
+        return Err(Failure { fault: Fault::Interrupted, error });
     }
     let mut all_measured = true;
     let mut outside = Vec::new();

@@ -65,6 +65,18 @@ pub struct UploadApi {
     pub password_env: Option<String>,
 }
 
+impl PublishTarget {
+    /// Whether results go to the same place: the same bucket and prefix, folder or API, however it is reached.
+    pub fn is_same_place(&self, other: &Self) -> bool {
+        let api = |target: &Self| target.api.as_ref().map(|api| api.url.clone());
+        match (&self.url, &other.url) {
+            (Some(own), Some(others)) => own == others,
+            (None, None) => api(self) == api(other),
+            (Some(_), None) | (None, Some(_)) => false,
+        }
+    }
+}
+
 impl fmt::Display for PublishTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.url, &self.api) {

@@ -1,6 +1,8 @@
 //! One job, from its claim to its end: image, workspace, pass, results. Its only door to the rest is the queue's verbs;
 //! whatever happens, the attempt is finished with a conclusion.
 
+mod judge;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,7 +14,6 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::cache::{self, Presence};
-use super::collect::Taken;
 use super::container::command_line::repeat;
 use super::container::{
     Binding, ContainerSpec, DeviceAccess, HfToken, Limits, ModelCache, PassId, PassRequest, Profile, Secrets,
@@ -20,8 +21,8 @@ use super::container::{
 };
 use super::docker::Engine;
 use super::image::{ImageError, PullProgress, ReadyImage, obtain, prune};
-use super::measured::{Measured, measure, nothing};
-use super::outcome::{INPUT_FILE, PassEnd as SuiteEnd, PassError, PassEvent, PassOutcome, RESULTS_DIR, Results};
+use super::measured::Measured;
+use super::outcome::{INPUT_FILE, PassEvent};
 use super::pass::run_pass;
 use super::room::{CacheRoom, cache_room};
 use super::settings::{fatal_lines, read_only_files, variables};
@@ -33,7 +34,7 @@ use crate::config::{ExecutionConfig, ImageRequest, RetentionConfig, SecretSource
 use crate::meters::{self, ImagePull, Phase};
 use crate::model::{Conclusion, FailureKind, Role};
 use crate::queue::spec::{ImageOrder, JobSpec, Trust};
-use crate::queue::{AttemptEnd, Claim, ClaimedJob, Heartbeat, Outcome, PassEnd, PassStart, Queue};
+use crate::queue::{AttemptEnd, ClaimedJob, Heartbeat, Outcome, PassStart, Queue};
 use crate::registry::Registry;
 use crate::store::artifacts::{Artifacts, AttemptKey};
 use crate::store::{Store, StoreError};
@@ -443,99 +444,6 @@ impl Worker {
             Profile::Untrusted { .. } => ModelCache::None,
         }
     }
-
-    async fn judge(
-        &self,
-        claim: &Claim,
-        spec: &JobSpec,
-        artifacts: &Path,
-        outcome: &PassOutcome,
-        listener: Listener<'_>,
-    ) -> Result<Verdict, StoreError> {
-        let platform = spec.planned.target.platform;
-        let began = self.clock.now();
-        let measured = match &outcome.results {
-            Results::Taken(_) | Results::TooLarge { .. } => {
-                let (dir, job) = (artifacts.join(RESULTS_DIR), Arc::new(spec.planned.clone()));
-                let judging = tokio::task::spawn_blocking(move || measure(&dir, &job, platform)).await;
-                match judging.map_err(anyhow::Error::from).and_then(|judged| judged.map_err(anyhow::Error::from)) {
-                    Ok(measured) => Some(measured),
-                    Err(error) => return Ok(Verdict::failed(FailureKind::InvalidResults, error)),
-                }
-            }
-            Results::None => None,
-        };
-        meters::phase(Phase::Results, (self.clock.now() - began).to_std().unwrap_or_default());
-        let (points, measurements) = match &measured {
-            Some(measured) => (measured.points.clone(), measured.measurements.clone()),
-            None => (nothing(&spec.planned, "nothing came out of the suite"), Vec::new()),
-        };
-        let end = PassEnd { exit_code: outcome.exit_code, points, measurements };
-        if self.queue.end_pass(claim, ONLY_PASS, &end).await? == Outcome::Moved {
-            // Its end was written down before benchd was restarted.
-            tracing::info!(job.id = %claim.job, "the pass had ended before");
-        }
-        let conclusion = match &measured {
-            Some(measured) => {
-                listener(JobEvent::Judged(measured));
-                let conclusion = outcome.conclude(measured.good(), measured.missing());
-                match conclusion == Conclusion::Failure(FailureKind::NoResults) {
-                    true => Conclusion::Failure(measured.worthless()),
-                    false => conclusion,
-                }
-            }
-            None => outcome.conclude(0, spec.planned.points.len()),
-        };
-        let message = explanation(outcome, measured.as_ref(), &conclusion);
-        Ok(Verdict { conclusion, message })
-    }
-
-    async fn without_outcome(&self, claim: &Claim, spec: &JobSpec, error: PassError) -> Result<Verdict, StoreError> {
-        let Some(kind) = error.failure_kind() else {
-            return Ok(Verdict { conclusion: Conclusion::Cancelled, message: None });
-        };
-        let end =
-            PassEnd { exit_code: None, points: nothing(&spec.planned, &kind.to_string()), measurements: Vec::new() };
-        let _ended_or_lost: Outcome = self.queue.end_pass(claim, ONLY_PASS, &end).await?;
-        Ok(Verdict::failed(kind, error))
-    }
-}
-
-/// What a person reads beside a conclusion that is not plain success.
-fn explanation(outcome: &PassOutcome, measured: Option<&Measured>, conclusion: &Conclusion) -> Option<String> {
-    let mut said = Vec::new();
-    if let SuiteEnd::TimedOut(limit) = &outcome.end {
-        said.push(limit.to_string());
-    }
-    if let Some(kind) = outcome.failure()
-        && *conclusion != Conclusion::Failure(kind)
-    {
-        said.push(kind.to_string());
-    }
-    for name in &outcome.points.server_died {
-        said.push(format!("the server of {name} died"));
-    }
-    if let Results::TooLarge { cap_bytes } = outcome.results {
-        said.push(format!("more than execution.limits.results_size ({cap_bytes} bytes)"));
-    }
-    said.extend(outcome.notices.iter().map(ToString::to_string));
-    if let Some(measured) = measured {
-        let mut wrong = measured.points.iter().filter_map(|p| Some((&p.point.point, p.reason.as_deref()?)));
-        if let Some((point, reason)) = wrong.next() {
-            let others = match wrong.count() {
-                0 => String::new(),
-                more => format!(" (and {more} more)"),
-            };
-            said.push(format!("{point}: {reason}{others}"));
-        } else if let Some(problem) = measured.report.problems.first() {
-            said.push(problem.to_string());
-        }
-    }
-    if let Results::Taken(Taken { problems, .. }) = &outcome.results {
-        // What was not taken cannot be judged, so it is told here.
-        said.extend(problems.first().map(ToString::to_string));
-    }
-    (!said.is_empty()).then(|| said.join("; "))
 }
 
 /// The commands that repeat the pass, from what lies in its artifacts.

@@ -180,9 +180,11 @@ pub enum PassError {
     /// The request contradicts itself.
     #[error(transparent)]
     Request(#[from] InvalidRequest),
-    /// The engine has no such image.
-    #[error("the image {image} is not on this host: it has to be pulled before")]
-    ImageMissing {
+    /// The image was there a moment ago.
+    #[error(
+        "the image {image} was removed from this host before its container was made: the next attempt pulls it again"
+    )]
+    ImageRemoved {
         /// The image.
         image: String,
     },
@@ -244,7 +246,7 @@ impl PassError {
         };
         Some(match self {
             Self::Request(_) => FailureKind::WorkspaceFailed,
-            Self::ImageMissing { .. } => FailureKind::ImageMissing,
+            Self::ImageRemoved { .. } => FailureKind::PullFailed,
             Self::Start { message } if message.contains("no space left on device") => FailureKind::DiskFull,
             Self::Start { .. } => FailureKind::StartFailed,
             Self::Engine(error) if error.is_disk_full() => FailureKind::DiskFull,
@@ -262,9 +264,11 @@ impl PassError {
     pub fn fault(&self) -> Fault {
         match self {
             Self::Engine(error) => error.fault(),
-            Self::Gone { .. } | Self::LogLost { .. } | Self::Results(CollectError::Read(_)) => Fault::Transient,
+            Self::ImageRemoved { .. }
+            | Self::Gone { .. }
+            | Self::LogLost { .. }
+            | Self::Results(CollectError::Read(_)) => Fault::Transient,
             Self::Request(_)
-            | Self::ImageMissing { .. }
             | Self::Start { .. }
             | Self::Artifacts { .. }
             | Self::Results(CollectError::TooLarge { .. } | CollectError::Write { .. })

@@ -143,7 +143,7 @@ async fn kept_outcome(artifacts: &Path) -> Result<Option<PassOutcome>, PassError
 fn create_error(error: EngineError, image: &str) -> PassError {
     let missing = matches!(&error, EngineError::Answer { status: 404, message, .. }
         if message.to_ascii_lowercase().contains("image"));
-    if missing { PassError::ImageMissing { image: image.to_owned() } } else { PassError::Engine(error) }
+    if missing { PassError::ImageRemoved { image: image.to_owned() } } else { PassError::Engine(error) }
 }
 
 async fn fill_and_start(container: &Container, request: &PassRequest, input: Vec<u8>) -> Result<(), PassError> {

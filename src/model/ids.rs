@@ -105,6 +105,23 @@ impl RunnerName {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The name of the process that measures `run` on this host for a person, and no other run: `HOST/run-ID`.
+    #[must_use]
+    pub fn for_run(&self, run: RunId) -> Self {
+        // A host's name has at most 64 bytes (hostname(7)), so that this is one too.
+        Self(format!("{}/run-{run}", self.host()))
+    }
+
+    /// Whether this is the name of the process that measures `run` for a person.
+    pub fn is_for_run(&self, run: RunId) -> bool {
+        self.0.split_once('/').is_some_and(|(_, process)| process == format!("run-{run}"))
+    }
+
+    /// The host's name, of which processes of their own name share the devices.
+    pub fn host(&self) -> &str {
+        self.0.split_once('/').map_or(self.as_str(), |(host, _)| host)
+    }
 }
 
 impl FromStr for RunnerName {

@@ -12,8 +12,9 @@ use super::destination::{Destination, DestinationError, SendError};
 use super::runner::this_host;
 use super::upload::{Existing, Part, PrepareError, Prepared, UploadOutcome, prepare};
 use crate::clock::Clock;
+use crate::config::{PublishTarget, RepositoryConfig};
 use crate::meters::{self, Phase};
-use crate::model::{Conclusion, JobPhase, JobState, RunId};
+use crate::model::{Conclusion, JobPhase, JobState, RepoName, RunId};
 use crate::objects::Patience;
 use crate::queue::Queue;
 use crate::queue::spec::{JobSpec, UploadOrder};
@@ -38,6 +39,7 @@ pub struct Outbox {
     artifacts: Artifacts,
     clock: Clock,
     patience: Patience,
+    targets: Vec<(RepoName, PublishTarget)>,
 }
 
 /// What became of one owed row.
@@ -92,7 +94,17 @@ enum UploadError {
 impl Outbox {
     /// The outbox of `store`, whose artifacts lie in `artifacts`; `patience` says how long one try may take.
     pub fn new(store: Store, queue: Queue, artifacts: Artifacts, clock: Clock, patience: Patience) -> Self {
-        Self { store, queue, artifacts, clock, patience }
+        Self { store, queue, artifacts, clock, patience, targets: Vec::new() }
+    }
+
+    /// With the targets that are configured now. What is owed to one of these places is sent as it is reached now, not
+    /// as it was when the run was planned.
+    #[must_use]
+    pub fn with_targets(self, repositories: &[RepositoryConfig]) -> Self {
+        let of = |repository: &RepositoryConfig| {
+            repository.publish.to.iter().map(|target| (repository.name.clone(), target.clone())).collect::<Vec<_>>()
+        };
+        Self { targets: repositories.iter().flat_map(of).collect(), ..self }
     }
 
     /// Tries every upload that is due (of `run` only, when one is given), then settles their runs.
@@ -202,7 +214,9 @@ impl Outbox {
         let prepared = tokio::task::spawn_blocking(move || prepare(sources.iter().map(Source::part).collect()));
         let Prepared { object, .. } = prepared.await??;
         let Some(object) = object else { return Ok(Delivery::Kept("no valid record measures anything".to_owned())) };
-        let destination = Destination::open(&order.target, self.patience)?;
+        let repository = serde_json::from_value::<JobSpec>(own.spec.clone())?.repository;
+        let configured = self.targets.iter().filter(|(name, _)| *name == repository).map(|(_, target)| target);
+        let destination = Destination::open(as_reached_now(&order.target, configured), self.patience)?;
         let existing = if order.replace { Existing::Replace } else { Existing::Keep };
         let began = self.clock.now();
         let sent = destination.send(&object, existing).await;
@@ -250,6 +264,19 @@ impl Outbox {
     }
 }
 
+/// The configured target of the place of `planned`; `planned` itself when it is configured as it was, or no more, or
+/// more than one is of this name.
+fn as_reached_now<'a>(
+    planned: &'a PublishTarget,
+    configured: impl Iterator<Item = &'a PublishTarget>,
+) -> &'a PublishTarget {
+    let same: Vec<_> = configured.filter(|target| target.is_same_place(planned)).collect();
+    match same.as_slice() {
+        [only] => only,
+        [] | [_, ..] => planned,
+    }
+}
+
 /// A job's results on disk and what its records say of themselves.
 struct Source {
     dir: PathBuf,
@@ -278,5 +305,28 @@ fn has_results(job: &JobRow) -> bool {
         | JobState::Queued { .. }
         | JobState::Claimed { .. }
         | JobState::Running { .. } => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_reached_as_it_is_configured_now() {
+        let target = |url: &str, endpoint: &str| PublishTarget {
+            url: Some(url.parse().unwrap()),
+            endpoint: Some(endpoint.parse().unwrap()),
+            ..PublishTarget::default()
+        };
+        let planned = target("s3://results/v3", "http://old");
+        let now = |configured: &[PublishTarget]| as_reached_now(&planned, configured.iter()).clone();
+        let moved = target("s3://results/v3/", "http://new");
+        let another = target("s3://results", "http://another");
+        assert_eq!(now(&[another.clone(), moved.clone()]), moved);
+        assert_eq!(now(&[]), planned);
+        assert_eq!(now(&[another]), planned);
+        // Two services with a bucket of this name: which of them was meant is known from the plan alone.
+        assert_eq!(now(&[moved, target("s3://results/v3", "http://third")]), planned);
     }
 }

@@ -122,7 +122,11 @@ impl Queue {
     pub async fn claim(&self, offer: &ClaimOffer) -> Result<Option<ClaimedJob>, StoreError> {
         let now = self.clock.now();
         let runners = self.store.runners().await?;
-        let seen = self.see(offer, &runners, now)?;
+        // A process that measures one run is no place where others may run one day.
+        let seen = match offer.run {
+            None => self.see(offer, &runners, now)?,
+            Some(_) => None,
+        };
         if seen.is_none() && !self.store.has_claimable(now).await? {
             return Ok(None);
         }
@@ -171,7 +175,7 @@ impl Queue {
         let mut jobs: Vec<_> = jobs.iter().filter(|job| is_due(job, now) && offer.is_for(job)).collect();
         let durations = self.durations(jobs.iter().map(|job| job.alike.clone())).await?;
         in_order(&mut jobs, &durations, now);
-        let mut held = self.store.held_jobs(Some(&offer.by)).await?;
+        let mut held = self.store.jobs_held_on_host(&offer.by).await?;
         held.retain(|held| offer.run.is_none_or(|run| held.claimed.job.run == run));
         let held = holding(&held, &durations);
         arrange(&mut jobs, offer, &held, &durations, now);
@@ -192,7 +196,8 @@ impl Queue {
         Ok(durations)
     }
 
-    /// The jobs that a runner holds, with their slots: what a restart adopts.
+    /// The jobs that a runner holds, with their slots: what a restart adopts. Another runner on the same host may
+    /// live, so that nothing of it is among them.
     pub async fn held(&self, by: &RunnerName) -> Result<Vec<ClaimedJob>, StoreError> {
         let held = self.store.held_jobs(Some(by)).await?;
         Ok(held.into_iter().map(|held| held.claimed).collect())
@@ -209,7 +214,7 @@ impl Queue {
         let jobs = write.unfinished_jobs().await?;
         let mut jobs: Vec<_> = jobs.iter().filter(|job| is_due(job, now) && offer.is_for(job)).collect();
         in_order(&mut jobs, durations, now);
-        let mut held = write.held_jobs(&offer.by).await?;
+        let mut held = write.jobs_held_on_host(&offer.by).await?;
         held.retain(|held| offer.run.is_none_or(|run| held.claimed.job.run == run));
         let held = holding(&held, durations);
         arrange(&mut jobs, offer, &held, durations, now);
@@ -257,9 +262,8 @@ impl Queue {
         runners: &[RunnerRow],
         now: DateTime<Utc>,
     ) -> Result<Option<RunnerRow>, StoreError> {
-        let offered = ClaimOffer { run: None, ..offer.clone() };
         let offered =
-            serde_json::to_value(&offered).map_err(|source| StoreError::Json { column: "runners.offer", source })?;
+            serde_json::to_value(offer).map_err(|source| StoreError::Json { column: "runners.offer", source })?;
         let known = runners.iter().find(|runner| runner.name == offer.by);
         if known.is_some_and(|known| known.offer == offered && (now - known.seen_at).abs() < SEEN_EVERY) {
             return Ok(None);
@@ -279,7 +283,7 @@ fn largest(offer: &ClaimOffer, runners: &[RunnerRow], now: DateTime<Utc>) -> u32
     let alike = runners.iter().filter(|runner| {
         runner.platform == offer.host.platform
             && runner.device_type == offer.host.device_type
-            && runner.name != offer.by
+            && runner.name.host() != offer.by.host()
             && now - runner.seen_at < GONE_AFTER
     });
     let others = alike.filter_map(|runner| ClaimOffer::deserialize(&runner.offer).ok());

@@ -204,7 +204,8 @@ pub(super) fn view(rows: &Rows, at: DateTime<Utc>) -> QueueView {
     let mut told = Told::default();
     for (offer, seen_at) in &rows.runners {
         if at - *seen_at < GONE_AFTER {
-            let own: Vec<_> = rows.held.iter().filter(|held| held.claimed.claim.by == offer.by).cloned().collect();
+            let on_host = |held: &&HeldJob| held.claimed.claim.by.host() == offer.by.host();
+            let own: Vec<_> = rows.held.iter().filter(on_host).cloned().collect();
             let held = holding(&own, &rows.durations);
             arrange(&mut jobs, offer, &held, &rows.durations, at);
             tell(&mut told, rows, &jobs, offer, &held, at);

@@ -24,7 +24,7 @@ pub(super) struct Columns<'r> {
 impl<'r> Columns<'r> {
     /// A column as SQLite gives it.
     pub fn plain<T: Decode<'r, Sqlite> + Type<Sqlite>>(&self, column: &'static str) -> Result<T, StoreError> {
-        self.row.try_get(column).map_err(|source| StoreError::Column { table: self.table, column, source })
+        self.row.try_get(column).map_err(|error| StoreError::Column { table: self.table, column, source: error.into() })
     }
 
     /// A noun.

@@ -1,6 +1,7 @@
 //! What can go wrong with the store, told apart by what a person or a caller does about it. Messages name the step
 //! and end in the cause; [`StoreError::fault`] says whether repeating helps.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use crate::model::{Fault, IdsExhausted, InvalidId};
@@ -17,7 +18,7 @@ pub enum StoreError {
         /// The step.
         doing: String,
         /// The database's answer.
-        source: sqlx::Error,
+        source: Cause,
     },
     /// Another process holds the write lock for longer than the busy timeout.
     #[error("failed to {doing}: the database stayed locked by another process")]
@@ -25,7 +26,7 @@ pub enum StoreError {
         /// The step.
         doing: String,
         /// The database's answer.
-        source: sqlx::Error,
+        source: Cause,
     },
     /// The file is no SQLite database or is damaged.
     #[error(
@@ -35,7 +36,7 @@ pub enum StoreError {
         /// The step.
         doing: String,
         /// The database's answer.
-        source: sqlx::Error,
+        source: Cause,
     },
     /// No room is left for the database.
     #[error("failed to {doing}: the disk is full")]
@@ -43,7 +44,7 @@ pub enum StoreError {
         /// The step.
         doing: String,
         /// The database's answer.
-        source: sqlx::Error,
+        source: Cause,
     },
     /// A newer benchd has changed the tables.
     #[error(
@@ -64,7 +65,7 @@ pub enum StoreError {
         /// The database file.
         path: PathBuf,
         /// What the migration met.
-        source: sqlx::migrate::MigrateError,
+        source: Cause,
     },
     /// There is no state directory or no database in it.
     #[error("there is no store at {path} yet (`benchd run` makes it; `--state-dir` names another place)")]
@@ -98,7 +99,7 @@ pub enum StoreError {
         /// The column.
         column: &'static str,
         /// The database's answer.
-        source: sqlx::Error,
+        source: Cause,
     },
     /// A move that no table of legal moves allows: a mistake in benchd.
     #[error("refused to move a {what} from {from} to {to}: no such move exists (please report this)")]
@@ -133,8 +134,37 @@ pub enum StoreError {
         /// The step.
         doing: String,
         /// The database's answer.
-        source: sqlx::Error,
+        source: Cause,
     },
+}
+
+/// What the database said, told once: the layers of its client repeat each other's words.
+#[derive(Debug)]
+pub struct Cause(String);
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Cause {}
+
+impl From<sqlx::Error> for Cause {
+    fn from(error: sqlx::Error) -> Self {
+        let mut inner: &dyn std::error::Error = &error;
+        while let Some(next) = inner.source() {
+            inner = next;
+        }
+        Self(inner.to_string())
+    }
+}
+
+impl From<sqlx::migrate::MigrateError> for Cause {
+    /// Its outermost words, which end in the cause and also name the migration.
+    fn from(error: sqlx::migrate::MigrateError) -> Self {
+        Self(error.to_string())
+    }
 }
 
 impl StoreError {
@@ -166,10 +196,11 @@ pub(super) fn sql(doing: impl Into<String>) -> impl FnOnce(sqlx::Error) -> Store
     move |source| {
         let doing = doing.into();
         if matches!(source, sqlx::Error::PoolTimedOut) {
-            return StoreError::Locked { doing, source };
+            return StoreError::Locked { doing, source: source.into() };
         }
         // The low byte of SQLite's extended result codes is the primary code (https://sqlite.org/rescode.html).
         let primary = source.as_database_error().and_then(|e| e.code()?.parse::<u32>().ok()).map(|code| code & 0xff);
+        let source = source.into();
         match primary {
             Some(5 | 6) => StoreError::Locked { doing, source },
             Some(3 | 8 | 14 | 23) => StoreError::NotWritable { doing, source },

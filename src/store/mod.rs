@@ -243,7 +243,7 @@ async fn migrate(connection: &mut SqliteConnection, path: &Path, migrator: &Migr
             let known = migrator.iter().map(|m| m.version).max().unwrap_or(0);
             return StoreError::Newer { path: path.to_owned(), found, known };
         }
-        StoreError::Migration { path: path.to_owned(), source }
+        StoreError::Migration { path: path.to_owned(), source: source.into() }
     };
     let mut write = connection.begin_with("BEGIN IMMEDIATE").await.map_err(sql(doing()))?;
     migrator.run(&mut *write).await.map_err(wrong)?;

@@ -118,15 +118,21 @@ async fn read_held(from: impl SqliteExecutor<'_>, by: Option<&RunnerName>) -> Re
     Ok(rows.iter().map(held).collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
 }
 
+/// Those that runners on the host of `by` hold.
+fn on_host(by: &RunnerName, mut held: Vec<HeldJob>) -> Vec<HeldJob> {
+    held.retain(|held| held.claimed.claim.by.host() == by.host());
+    held
+}
+
 impl Write {
     /// All jobs that have not ended, oldest first, as this write sees them.
     pub async fn unfinished_jobs(&mut self) -> Result<Vec<QueuedJob>, StoreError> {
         read_unfinished(&mut *self.0).await
     }
 
-    /// The jobs that a runner holds, as this write sees them.
-    pub async fn held_jobs(&mut self, by: &RunnerName) -> Result<Vec<HeldJob>, StoreError> {
-        read_held(&mut *self.0, Some(by)).await
+    /// The jobs that the runners on the host of `by` hold, as this write sees them.
+    pub async fn jobs_held_on_host(&mut self, by: &RunnerName) -> Result<Vec<HeldJob>, StoreError> {
+        Ok(on_host(by, read_held(&mut *self.0, None).await?))
     }
 }
 
@@ -134,6 +140,11 @@ impl Store {
     /// All jobs that have not ended, oldest first.
     pub async fn unfinished_jobs(&self) -> Result<Vec<QueuedJob>, StoreError> {
         read_unfinished(&self.readers).await
+    }
+
+    /// The jobs that the runners on the host of `by` hold, oldest first.
+    pub async fn jobs_held_on_host(&self, by: &RunnerName) -> Result<Vec<HeldJob>, StoreError> {
+        Ok(on_host(by, read_held(&self.readers, None).await?))
     }
 
     /// The jobs that a runner holds, or all that are held, oldest first.

@@ -197,5 +197,8 @@ async fn a_full_disk_is_told_apart() {
     let refused = sqlx::query(many).execute(&mut connection).await.unwrap_err();
     let error = sql("record commits")(refused);
     assert!(matches!(error, StoreError::DiskFull { .. }), "{error:?}");
+    // The cause is told, and once.
+    let told = format!("{:#}", anyhow::Error::from(error));
+    assert_eq!(told, "failed to record commits: the disk is full: (code: 13) database or disk is full");
     assert_sound(&mut connection).await;
 }

@@ -79,7 +79,8 @@ fn tests_that_the_faults_name_exist() {
             let (file, test) = name.rsplit_once("::").unwrap_or_else(|| panic!("no module in {name}"));
             let path = format!("tests/integration/{}", file.replace("::", "/"));
             let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-            let source = [format!("{path}.rs"), format!("{path}/mod.rs")]
+            let beside = format!("src/{}.rs", file.replace("::", "/"));
+            let source = [format!("{path}.rs"), format!("{path}/mod.rs"), beside]
                 .iter()
                 .find_map(|file| fs::read_to_string(root.join(file)).ok())
                 .unwrap_or_else(|| panic!("no file for {name}"));

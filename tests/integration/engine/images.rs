@@ -407,22 +407,14 @@ async fn a_prune_takes_only_what_benchd_pulled_and_nobody_uses() {
 struct Large {
     image: ResolvedImage,
     real: RealRegistry,
-    served: Option<Child>,
+    served: Option<Served>,
 }
 
 impl Large {
     async fn push() -> Self {
         let real = RealRegistry::start().await;
         let repository = repository();
-        // Bytes that do not pack.
-        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-        let mut noise = Vec::with_capacity(40 << 20);
-        while noise.len() < 40 << 20 {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            noise.extend_from_slice(&state.to_le_bytes());
-        }
+        let noise = noise();
         let digest = real.push(&repository, "large", "amd64", &noise).await;
         let image = ResolvedImage { reference: reference(&real, &repository, "large"), digest };
         Self { image, real, served: None }
@@ -430,23 +422,54 @@ impl Large {
 
     /// Serves the same storage at the same address inside the engine's network.
     async fn serve_to(&mut self, second: &SecondEngine) {
-        let config = self.real.storage().with_file_name("config.yml");
-        let mut serve = second.command("docker-registry");
-        let serve = serve.arg("serve").arg(config).stdout(Stdio::null()).stderr(Stdio::null());
-        self.served = Some(serve.spawn().unwrap());
-        let (address, port) = self.real.host.split_once(':').unwrap();
-        let probe = format!("until : </dev/tcp/{address}/{port}; do sleep 0.05; done");
-        let ready = second.command("timeout").args(["60", "bash", "-c", &probe]).stderr(Stdio::null()).status();
-        assert!(ready.unwrap().success(), "no registry where the second engine is");
+        self.served = Some(serve_to(&self.real, second));
     }
 }
 
-impl Drop for Large {
+/// 40 MiB that do not pack.
+pub fn noise() -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut noise = Vec::with_capacity(40 << 20);
+    while noise.len() < 40 << 20 {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        noise.extend_from_slice(&state.to_le_bytes());
+    }
+    noise
+}
+
+/// A registry's second process, ended when dropped.
+pub struct Served(Child);
+
+/// Serves a registry's storage at its own address where a second engine's loopback is.
+pub fn serve_to(real: &RealRegistry, second: &SecondEngine) -> Served {
+    let config = real.storage().with_file_name("config.yml");
+    let mut serve = second.command("docker-registry");
+    let serve = serve.arg("serve").arg(config).stdout(Stdio::null()).stderr(Stdio::null());
+    let served = Served(serve.spawn().unwrap());
+    let (address, port) = real.host.split_once(':').unwrap();
+    let probe = format!("until : </dev/tcp/{address}/{port}; do sleep 0.05; done");
+    let ready = second.command("timeout").args(["60", "bash", "-c", &probe]).stderr(Stdio::null()).status();
+    assert!(ready.unwrap().success(), "no registry where the second engine is");
+    served
+}
+
+impl Drop for Served {
     fn drop(&mut self) {
-        if let Some(served) = &mut self.served {
-            served.kill().ok();
-            served.wait().ok();
-        }
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
+impl SecondEngine {
+    /// Gives its images and containers a disk of this size (`24m`), before it starts.
+    pub fn limit(&self, size: &str) {
+        let data = self.folder.join("data");
+        std::fs::create_dir_all(&data).unwrap();
+        let size = format!("size={size}");
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(&data).status().unwrap();
+        assert!(mounted.success(), "this test mounts a small file system and needs root");
     }
 }
 
@@ -454,10 +477,7 @@ impl Drop for Large {
 async fn a_disk_that_fills_up_during_the_pull_is_told() {
     let mut large = Large::push().await;
     let second = SecondEngine::new(&format!("full-{}", std::process::id()));
-    let data = second.folder.join("data");
-    std::fs::create_dir_all(&data).unwrap();
-    let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=24m", "tmpfs"]).arg(&data).status().unwrap();
-    assert!(mounted.success(), "this test mounts a small file system and needs root");
+    second.limit("24m");
     let engine = second.start().await;
     large.serve_to(&second).await;
     let registry = client(&large.real.host, None);

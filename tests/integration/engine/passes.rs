@@ -5,7 +5,7 @@ use std::time::Duration;
 use benchd::executor::container::{DeviceAccess, HfToken, ModelCache, Profile, ServerWatch};
 use benchd::executor::watch::TimeLimit;
 use benchd::executor::{PassEnd, PassError, Results};
-use benchd::model::{Conclusion, FailureKind};
+use benchd::model::{Conclusion, FailureKind, Fault};
 use secrecy::SecretString;
 
 use super::pass_case::{Case, files};
@@ -213,11 +213,6 @@ async fn a_container_that_cannot_start_is_removed() {
     let error = case.run().await.unwrap_err();
     assert!(matches!(error, PassError::Start { .. }), "{error:?}");
     assert_eq!(error.failure_kind(), Some(FailureKind::StartFailed));
-
-    let mut absent = Case::new("true").await;
-    absent.request.image = format!("benchd-test/absent@sha256:{}", "0".repeat(64));
-    let error = absent.run().await.unwrap_err();
-    assert!(matches!(error, PassError::ImageMissing { .. }), "{error:?}");
 }
 
 #[tokio::test]
@@ -250,6 +245,14 @@ impl SmallDisk {
         let options = ["-t", "tmpfs", "-o", &format!("size={size}"), "none"];
         assert!(std::process::Command::new("mount").args(options).arg(&path).status().unwrap().success());
         Self(path)
+    }
+}
+
+impl SmallDisk {
+    /// Mounts it again, `ro` or `rw`.
+    pub fn remount(&self, how: &str) {
+        let options = ["-o", &format!("remount,{how}")];
+        assert!(std::process::Command::new("mount").args(options).arg(&self.0).status().unwrap().success());
     }
 }
 
@@ -366,4 +369,16 @@ async fn a_forks_code_that_fills_the_disk_is_stopped() {
     case.request.limits.disk_bytes = Some(20 << 20);
     let outcome = case.outcome().await;
     assert_eq!((outcome.end.clone(), outcome.failure()), (PassEnd::DiskLimit, Some(FailureKind::DiskLimit)));
+}
+
+#[tokio::test]
+async fn an_image_that_was_removed_meanwhile_is_pulled_again_by_the_next_attempt() {
+    let mut case = Case::new("true").await;
+    case.request.image = format!("benchd-test/absent@sha256:{}", "0".repeat(64));
+    let error = case.run().await.unwrap_err();
+    assert!(matches!(error, PassError::ImageRemoved { .. }), "{error:?}");
+    // Infrastructure: the queue tries again, and every attempt makes sure of its image.
+    let kind = error.failure_kind().unwrap();
+    assert_eq!((kind, error.fault()), (FailureKind::PullFailed, Fault::Transient));
+    assert!(kind.is_infrastructure());
 }

@@ -107,6 +107,28 @@ async fn jobs_side_by_side_know_of_each_other() {
 }
 
 #[tokio::test]
+async fn a_process_that_measures_one_run_shares_the_hosts_devices_and_is_no_runner() {
+    let dir = tempfile::tempdir().unwrap();
+    let bench = bench(dir.path()).await;
+    let daemon = gpu_host(Packing::Exclusive);
+    let run = bench.submit(&sized(&[8])).await;
+    let process = ClaimOffer { by: daemon.by.for_run(run), run: Some(run), ..daemon.clone() };
+    let claimed = bench.queue.claim(&process).await.unwrap().unwrap();
+    assert_eq!(claimed.claim.by.as_str(), format!("gpu-1/run-{run}"));
+    assert!(claimed.claim.by.is_for_run(run) && !daemon.by.is_for_run(run));
+    assert!(bench.store.runners().await.unwrap().is_empty());
+
+    // The daemon of the same host does not adopt its job, and waits for its devices.
+    assert_eq!(bench.queue.held(&daemon.by).await.unwrap(), []);
+    let waiting = bench.submit(&sized(&[1])).await;
+    let waiting = bench.store.jobs_of_run(waiting).await.unwrap()[0].id;
+    assert_eq!(bench.take(&daemon).await, None);
+    assert_eq!(bench.why(waiting).await, Why::DevicesTaken { by: vec![claimed.claim.job] });
+    assert_eq!(bench.queue.finish(&claimed.claim, &ended(Conclusion::TimedOut)).await.unwrap(), Outcome::Performed);
+    assert_eq!(bench.take(&daemon).await, Some((waiting, vec![0])));
+}
+
+#[tokio::test]
 async fn a_job_waits_for_devices_that_somebody_else_uses_and_tells() {
     let dir = tempfile::tempdir().unwrap();
     let bench = bench(dir.path()).await;

@@ -2,6 +2,9 @@
 
 use super::BASE;
 use super::project::{FIRST, Project, Ran, good};
+use crate::engine::SecondEngine;
+use crate::engine::images::{noise, serve_to};
+use crate::engine::passes::SmallDisk;
 use crate::support::real_registry::RealRegistry;
 use sqlx::Connection;
 use std::os::unix::process::CommandExt;
@@ -85,10 +88,11 @@ async fn a_password_opens_the_registry_and_a_wrong_one_is_not_shown() {
 #[tokio::test(flavor = "multi_thread")]
 async fn suites_that_fail_are_told_apart() {
     let project = Project::new().await;
-    let cases: [(&str, String, &[&str]); 6] = [
+    let cases: [(&str, String, &[&str]); 7] = [
         ("some", format!("{}exit 7", good("0.5")), &["incomplete: the suite failed with exit code 7", "published"]),
         ("none", "exit 7".into(), &["failure: the suite failed with exit code 7", "Read the end of the log"]),
         ("quiet", "exit 0".into(), &["failure: the suite left no results"]),
+        ("gone", format!("{}rm -rf benchmarks", good("0.5")), &["failure: the suite left no results"]),
         ("zero", good("0").replace(" 100", " 0"), &["failure: all results are zero", "latency_tiny"]),
         ("bad", good("'0.5,'"), &["incomplete", "latency_tiny", "the text is no valid JSON"]),
         (
@@ -163,7 +167,7 @@ async fn a_disk_that_is_full_is_told() {
     project.push_suite(FIRST, "head -c 3000000 /dev/zero >benchmarks/results/large.json").await;
     let artifacts = project.path("state/artifacts");
     std::fs::create_dir_all(&artifacts).unwrap();
-    let _disk = crate::engine::passes::SmallDisk::mount(artifacts, "1m");
+    let _disk = SmallDisk::mount(artifacts, "1m");
     project.run(FIRST, &BASE).assert(
         3,
         &[
@@ -174,6 +178,33 @@ async fn a_disk_that_is_full_is_told() {
         ],
     );
     project.assert_clean().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_fills_up_during_the_pull_is_told() {
+    let project = Project::new().await;
+    project.registry.push("engine", FIRST, project.engine.architecture(), &noise()).await;
+    let second = SecondEngine::new(&format!("run-{}", std::process::id()));
+    second.limit("24m");
+    let engine = second.start().await;
+    let _served = serve_to(&project.registry, &second);
+    let mut command = project.command(&["run", "--commit", FIRST, "--timestamp", "1780007200", "--variants", "base"]);
+    let ran = Ran::of(command.env("DOCKER_HOST", engine.host()).output().unwrap());
+    ran.assert(3, &["failure: the disk is full", "no space left on device", "Free disk space"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_may_not_be_written_is_told() {
+    let project = Project::new().await;
+    project.push_suite(FIRST, &good("0.5")).await;
+    let disk = SmallDisk::mount(project.path("state"), "64m");
+    project.run(FIRST, &BASE).assert(0, &["published"]);
+    disk.remount("ro");
+    let refused = project.run(FIRST, &BASE);
+    refused.assert(3, &["the database cannot be written (check owner and permissions of the state directory"]);
+    assert!(!refused.err.contains("panicked"));
+    disk.remount("rw");
+    project.run(FIRST, &BASE).assert(0, &["published"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,6 +2,7 @@
 
 mod faults;
 mod foreign;
+mod killed;
 mod places;
 pub mod project;
 
