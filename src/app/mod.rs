@@ -2,6 +2,7 @@
 
 pub mod doctor;
 pub mod identity;
+pub mod import;
 pub mod once;
 pub mod runner;
 pub mod serve;

@@ -64,6 +64,8 @@ pub enum Variant {
     Eager,
     /// With inductor's graph partition.
     InductorGraphPartition,
+    /// Not told: results of others, read into the store. Nothing is measured as such.
+    Unknown,
 }
 
 /// No variant has this name.
@@ -72,7 +74,7 @@ pub enum Variant {
 pub struct UnknownVariant(String);
 
 impl Variant {
-    /// All variants, in the order in which they are written into a suite file.
+    /// All variants that can be measured, in the order in which they are written into a suite file.
     pub const ALL: [Self; 3] = [Self::Base, Self::Eager, Self::InductorGraphPartition];
 
     /// The name in configuration and records.
@@ -81,13 +83,14 @@ impl Variant {
             Self::Base => "base",
             Self::Eager => "eager",
             Self::InductorGraphPartition => "inductor_graph_partition",
+            Self::Unknown => "unknown",
         }
     }
 
     /// What is appended to a benchmark's name.
     pub fn name_suffix(self) -> &'static str {
         match self {
-            Self::Base => "",
+            Self::Base | Self::Unknown => "",
             Self::Eager => "_eager",
             Self::InductorGraphPartition => "_inductor_graph_partition",
         }
@@ -98,7 +101,8 @@ impl FromStr for Variant {
     type Err = UnknownVariant;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Self::ALL.into_iter().find(|v| v.as_str() == text).ok_or_else(|| UnknownVariant(text.to_owned()))
+        let mut known = Self::ALL.into_iter().chain([Self::Unknown]);
+        known.find(|v| v.as_str() == text).ok_or_else(|| UnknownVariant(text.to_owned()))
     }
 }
 

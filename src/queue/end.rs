@@ -67,6 +67,8 @@ pub enum Rerun {
         /// Its id.
         run: RunId,
     },
+    /// It was read from published objects: nobody here knows how it was measured.
+    Imported,
     /// There is no such run.
     Unknown,
 }
@@ -172,6 +174,9 @@ impl Queue {
         let now = self.clock.now();
         let mut write = self.store.write("rerun a run").await?;
         let Some(row) = write.run(run).await? else { return Ok(Rerun::Unknown) };
+        if row.trigger.is_imported() {
+            return Ok(Rerun::Imported);
+        }
         let again = NewRun {
             repository: row.repository,
             sha: row.sha,

@@ -10,6 +10,7 @@ mod counts;
 mod detail;
 mod error;
 mod images;
+mod imports;
 mod jobs;
 mod measured;
 mod measurements;
@@ -40,6 +41,7 @@ pub use counts::{Counts, PassPlace};
 pub use detail::{AttemptDetail, JobDetail, PassDetail, PointDetail, RunDetail};
 pub use error::StoreError;
 pub use images::PulledImage;
+pub use imports::{ImportOutcome, ImportedJob, KnownObject, ObjectEntry, ObjectMark};
 pub use jobs::{Claim, ClaimedJob, Heartbeat, JobRow, JobStart, NewJob};
 pub use measured::KnownJob;
 pub use measurements::{Previous, SeriesMeasurement, SeriesValue};
@@ -183,6 +185,7 @@ fn migrations() -> Migrator {
         (1, "initial", include_str!("migrations/0001_initial.sql")),
         (2, "queue", include_str!("migrations/0002_queue.sql")),
         (3, "triggers", include_str!("migrations/0003_triggers.sql")),
+        (11, "imports", include_str!("migrations/0011_imports.sql")),
     ];
     let migration = |(version, name, text): (i64, &'static str, &'static str)| {
         Migration::new(version, name.into(), MigrationType::Simple, text.into_sql_str(), false)

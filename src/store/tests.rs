@@ -55,12 +55,20 @@ const ROWS_3: &str = "
     insert into keyed_requests values ('key', 'hash', 1, 1700000000000);
 ";
 
+/// What migration 11 adds.
+const ROWS_11: &str = "
+    insert into imported_objects values ('s3://b', 'v3/o/r/main/9/Xeon/benchmark_results.json', 'tag', 10,
+        1700000000000, '0000000000000000000000000000000000000000000000000000000000000000', 1700000000000, 3, 1, '[]');
+    insert into imported_jobs values ('s3://b', 'v3/o/r/main/9/Xeon/benchmark_results.json', 2);
+";
+
 /// The rows that a database at a version is filled with.
 fn rows_of(version: i64) -> String {
     match version {
         1 => ROWS_1.to_owned(),
         2 => rows_of(1) + ROWS_2,
         3 => rows_of(2) + ROWS_3,
+        11 => rows_of(3) + ROWS_11,
         other => panic!("migration {other} has no rows to be tested on: add them here"),
     }
 }

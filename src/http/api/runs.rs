@@ -200,6 +200,7 @@ pub async fn retry(State(state): State<AppState>, Path(run): Path<RunId>) -> Res
     responses(
         (status = 202, body = RunRow, description = "The new run", headers(("Location" = String))),
         (status = 404, body = Problem, content_type = "application/problem+json"),
+        (status = 409, body = Problem, content_type = "application/problem+json"),
     ),
 )]
 pub async fn rerun(State(state): State<AppState>, Path(run): Path<RunId>) -> Result<impl IntoResponse, Problem> {
@@ -208,6 +209,10 @@ pub async fn rerun(State(state): State<AppState>, Path(run): Path<RunId>) -> Res
             let location = [(header::LOCATION, format!("/api/v1/runs/{run}"))];
             Ok((StatusCode::ACCEPTED, location, Json(existing(&state, run).await?)))
         }
+        Rerun::Imported => Err(Problem::new(
+            Kind::Conflict,
+            format!("run {run} was imported, nothing here knows how it was measured: ask for a run of its commit"),
+        )),
         Rerun::Unknown => Err(no_run(run)),
     }
 }
