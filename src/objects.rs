@@ -354,6 +354,10 @@ impl ObjectTarget {
         if source.to_string().contains("/latest/api/token") {
             return ObjectError::NoCredentials { verb, object, source: Cause(source) };
         }
+        // What a listing is refused with has no kind of its own.
+        if verb == "list" && source.to_string().contains(" 403 ") {
+            return ObjectError::Forbidden { verb, object, source: Cause(source) };
+        }
         #[expect(clippy::wildcard_enum_match_arm, reason = "another crate's open enum")]
         match source {
             object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. } => {

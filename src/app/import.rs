@@ -249,9 +249,12 @@ pub async fn import(
         done += 1;
         let Some((listed, Read { sha256, object })) = next else { continue };
         let bytes = listed.bytes;
-        let of_before = |job: &PublishedJob| job.stated.timestamp.zip(wish.since).is_some_and(|(at, since)| {
-            i64::try_from(at).is_ok_and(|at| at < since.timestamp())
-        });
+        let of_before = |job: &PublishedJob| {
+            job.stated
+                .timestamp
+                .zip(wish.since)
+                .is_some_and(|(at, since)| i64::try_from(at).is_ok_and(|at| at < since.timestamp()))
+        };
         if !object.jobs.is_empty() && object.jobs.iter().all(of_before) {
             found.older += 1;
         } else {
@@ -410,4 +413,3 @@ fn imported_job(job: PublishedJob, broken: bool) -> ImportedJob {
         measurements: measurements.into_iter().map(series).collect(),
     }
 }
-

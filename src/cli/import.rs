@@ -182,7 +182,8 @@ fn print(imported: &Imported, dry_run: bool) {
     let taken = imported.imported + imported.replaced;
     let (jobs, records) = (imported.jobs, imported.records);
     let place = format!("{}/{}", imported.place.trim_end_matches('/'), imported.prefix);
-    let mut line = format!("{verb} {taken} of {} objects from {place}: {jobs} jobs, {records} records", imported.objects);
+    let mut line =
+        format!("{verb} {taken} of {} objects from {place}: {jobs} jobs, {records} records", imported.objects);
     for (count, what) in [
         (imported.known, "known already"),
         (imported.same, "with known content"),

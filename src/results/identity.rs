@@ -7,9 +7,7 @@ use jiter::JsonValue;
 
 use super::json;
 use super::names::{benchmark_of, point_of, variant_of};
-use crate::model::{
-    BranchName, CommitSha, DeviceType, JobId, Platform, RepoName, RunId, Target, Variant,
-};
+use crate::model::{BranchName, CommitSha, DeviceType, JobId, Platform, RepoName, RunId, Target, Variant};
 
 /// Most devices of one job that are believed.
 const MAX_DEVICES: u32 = 1024;
@@ -271,18 +269,19 @@ fn names_in(record: &JsonValue<'_>) -> Result<(String, String), String> {
             benchmark = format!("{benchmark}_{part}");
         }
     }
-    for (short, argument) in
-        [("tp", "tensor_parallel_size"), ("in", "input_len"), ("in", "random_input_len"), ("out", "output_len"),
-         ("out", "random_output_len")]
-    {
+    for (short, argument) in [
+        ("tp", "tensor_parallel_size"),
+        ("in", "input_len"),
+        ("in", "random_input_len"),
+        ("out", "output_len"),
+        ("out", "random_output_len"),
+    ] {
         if let Some(part) = said(&["benchmark", "extra_info", "args", argument]) {
             benchmark = format!("{benchmark}_{short}{part}");
         }
     }
-    let benchmark: String = benchmark
-        .chars()
-        .map(|c| if c.is_alphanumeric() || matches!(c, '.' | '-' | '_') { c } else { '_' })
-        .collect();
+    let benchmark: String =
+        benchmark.chars().map(|c| if c.is_alphanumeric() || matches!(c, '.' | '-' | '_') { c } else { '_' }).collect();
     let rate = said(&["benchmark", "extra_info", "args", "request_rate"]);
     let concurrency = said(&["benchmark", "extra_info", "args", "max_concurrency"]);
     let point = match (rate, concurrency) {

@@ -10,17 +10,17 @@ use serde::{Deserialize, Serialize};
 
 use super::check::{Finding, Found, Origin, Worth};
 use super::identity::{Hints, Identity, KeyParts, OwnIds, Stated, identify};
-use super::judge::{Verdict, judge};
 use super::json;
+use super::judge::{Verdict, judge};
 use super::measurement::Collector;
 use crate::model::{BranchName, CommitSha, ExpectedPoint, Measurement, RepoName, Target, Variant};
 
 /// Bytes of one object after decompression; a job's results stay far below.
-const MAX_PLAIN_BYTES: u64 = 512 << 20;
+const MAX_PLAIN_BYTES: u64 = 256 << 20;
 /// Bytes of one record.
 const MAX_LINE_BYTES: usize = 4 << 20;
-/// Records of one object.
-const MAX_RECORDS: u64 = 200_000;
+/// Lines of one object, empty ones too.
+const MAX_LINES: u64 = 200_000;
 /// Values of one object.
 const MAX_VALUES: usize = 2_000_000;
 /// Jobs whose records one object may hold.
@@ -152,6 +152,10 @@ impl Reading<'_> {
                 self.fault(number, format!("more than {} MiB: the rest is not read", MAX_PLAIN_BYTES >> 20));
                 break;
             }
+            if number > MAX_LINES {
+                self.fault(number, format!("more than {MAX_LINES} lines: the rest is not read"));
+                break;
+            }
             if line.len() > MAX_LINE_BYTES {
                 self.fault(number, format!("a line of more than {} MiB", MAX_LINE_BYTES >> 20));
                 continue;
@@ -160,10 +164,6 @@ impl Reading<'_> {
             let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
             if text.is_empty() {
                 continue;
-            }
-            if self.found.records + self.found.faults >= MAX_RECORDS {
-                self.fault(number, format!("more than {MAX_RECORDS} records: the rest is not read"));
-                break;
             }
             match JsonValue::parse(text, true) {
                 Ok(record) => match self.record(&record) {
@@ -179,11 +179,12 @@ impl Reading<'_> {
     }
 
     fn record(&mut self, record: &JsonValue<'_>) -> Result<(), String> {
-        let Identity { stated, benchmark, variant, point, configuration } =
-            identify(record, &self.key, self.hints)?;
+        let Identity { stated, benchmark, variant, point, configuration } = identify(record, &self.key, self.hints)?;
         let eager = match variant {
             Variant::Eager => true,
-            Variant::Base | Variant::InductorGraphPartition | Variant::Unknown => !stated.target.platform.has_variants(),
+            Variant::Base | Variant::InductorGraphPartition | Variant::Unknown => {
+                !stated.target.platform.has_variants()
+            }
         };
         let worth = match judge(record, eager) {
             Verdict::Valid => Worth::Measured,

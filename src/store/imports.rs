@@ -180,7 +180,11 @@ impl Write {
                 count += 1;
             }
         }
-        Ok(if before.is_some() { ImportOutcome::Replaced { jobs: count } } else { ImportOutcome::Added { jobs: count } })
+        Ok(if before.is_some() {
+            ImportOutcome::Replaced { jobs: count }
+        } else {
+            ImportOutcome::Added { jobs: count }
+        })
     }
 
     async fn content_of(&mut self, mark: &ObjectMark) -> Result<Option<String>, StoreError> {
@@ -376,7 +380,8 @@ impl Write {
             Some((own, ..)) if own == run => made_at(own.number()).unwrap_or(published_at),
             Some(_) | None => published_at,
         };
-        let statement = "insert into runs (id, repository, sha, branch, trigger, state, owed, requested_at, finished_at)
+        let statement =
+            "insert into runs (id, repository, sha, branch, trigger, state, owed, requested_at, finished_at)
              values (?1, ?2, ?3, ?4, ?5, 'published', '[]', ?6, ?7)
              on conflict do nothing";
         sqlx::query(statement)

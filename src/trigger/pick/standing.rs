@@ -50,7 +50,9 @@ pub fn standing(jobs: &[KnownJob], counts: Counts, times: u32) -> Standing {
         let run = job.run;
         match &job.conclusion {
             // What lies in a bucket is not measured again, complete or not: it may be somebody else's.
-            Some(Conclusion::Success | Conclusion::Incomplete) if job.trigger.is_imported() => return Standing::Measured { run },
+            Some(Conclusion::Success | Conclusion::Incomplete) if job.trigger.is_imported() => {
+                return Standing::Measured { run };
+            }
             None => return Standing::InHand { run },
             Some(Conclusion::Success) => return Standing::Measured { run },
             // Nobody could have measured it: neither the commit's fault nor a try.

@@ -4,6 +4,7 @@ mod faults;
 mod foreign;
 mod places;
 mod project;
+mod rebuilt;
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
