@@ -173,7 +173,9 @@ start_server() {
 
 is_measuring() { [ "$("$benchd" runs --json --limit 1 | grep -c "\"sha\": \"$third\"")" = 1 ]; }
 is_published() { is_measuring && "$benchd" runs --json --limit 1 | grep -q '"state": "published"'; }
-says_nothing_new() { "$benchd" schedule --json | grep -q '"nothing_new"'; }
+# What came of the latest tick.
+latest_tick() { "$benchd" schedule | grep -v '^ ' | sed -n '/^20/{p;q}'; }
+says_nothing_new() { latest_tick | grep -q 'nothing new on main for sample/small$'; }
 
 watch_it_pick_and_measure() {
   title "It picks the newest of the three by itself"
