@@ -3,7 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
 /// One of vLLM's benchmark suites: one configuration file per platform.
@@ -55,7 +56,7 @@ impl fmt::Display for SuiteKind {
 }
 
 /// How the engine compiles the model.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Variant {
     /// As configured.
@@ -103,6 +104,15 @@ impl FromStr for Variant {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let mut known = Self::ALL.into_iter().chain([Self::Unknown]);
         known.find(|v| v.as_str() == text).ok_or_else(|| UnknownVariant(text.to_owned()))
+    }
+}
+
+impl<'de> Deserialize<'de> for Variant {
+    /// A wrong name is told with those that can be measured, which are what people write.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse()
+            .map_err(|_unknown| D::Error::unknown_variant(&text, &["base", "eager", "inductor_graph_partition"]))
     }
 }
 

@@ -5,7 +5,9 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::Stdio;
 
+use benchd::clock::Clock;
 use benchd::model::{RunId, Trigger};
+use benchd::queue::{Pace, Queue, Rerun, Retried};
 use benchd::store::{RunFilter, Store};
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -121,6 +123,11 @@ async fn the_history_of_others_comes_in_once_and_in_the_order_of_its_commits() {
     assert_eq!((value.point.as_str(), value.variant.as_str()), ("latency_tiny_tp2", "base"));
     let previous = store.previous_values(found[0].0).await.unwrap();
     assert_eq!(previous[&value.series].sha.as_str(), sha(3), "before is the commit before");
+    // Nobody here knows how it was measured.
+    let queue = Queue::new(store.clone(), Clock::system(), Pace::default());
+    assert_eq!(queue.rerun(found[0].0).await.unwrap(), Rerun::Imported);
+    assert_eq!(queue.retry(found[0].0).await.unwrap(), Retried::NothingFailed);
+    assert!(store.kept_attempts().await.unwrap().is_empty(), "there are no files to keep room for");
     store.close().await;
 
     // People see what it is, and nothing is done with it as if it had been measured here.
