@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# The whole of benchd on one machine, in about two minutes after the build: two commits of a sample project, the second
-# really slower, are measured in their images, which lie in a local registry, and published to a local S3 bucket.
+# The whole of benchd on one machine, in less than three minutes after the build: two commits of a sample project, the
+# second really slower, are measured in their images, which lie in a local registry, and published to a local S3 bucket.
+# Then a third commit comes, and the daemon finds and measures it by itself.
 # Removes all it made at the end, also after a failure or Ctrl-C; DEMO_KEEP=1 keeps it for a look around.
-# Uses the loopback ports 5065 (registry) and 5066 (S3).
+# Uses the loopback ports 5065 (registry), 5066 (S3) and 5067 (benchd).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -16,6 +17,8 @@ export AWS_ACCESS_KEY_ID=local AWS_SECRET_ACCESS_KEY=local-secret AWS_REGION=us-
 # Not a secret, but treated like one: vLLM's suite wants such a token and prints it.
 export DEMO_HF_TOKEN=hf_demoTokenThatMustNotAppear
 s3_pid=
+server=http://127.0.0.1:5067
+server_pid=
 
 title() { printf '\n\033[1m== %s\033[0m\n' "$*"; }
 show() { printf '\033[2m$ %s\033[0m\n' "$*"; "$@"; }
@@ -24,6 +27,7 @@ clean_up() {
   local status=$?
   trap - EXIT INT TERM
   set +e
+  stop_server
   [ -z "$s3_pid" ] || kill "$s3_pid" 2>/dev/null || :
   if [ "${DEMO_KEEP:-}" = 1 ]; then
     echo "Kept: $folder, the images and the registry $registry. To remove: demo/run.sh clean"
@@ -32,6 +36,15 @@ clean_up() {
   remove_all
   [ "$status" = 0 ] || echo "The demo failed ($status)." >&2
   exit "$status"
+}
+
+# Stops the daemon and waits for its end, so that nothing of it is left.
+stop_server() {
+  local pid=$server_pid
+  server_pid=
+  [ -n "$pid" ] || return 0
+  kill "$pid" 2>/dev/null || :
+  wait "$pid"
 }
 
 remove_all() {
@@ -63,6 +76,151 @@ publish_image() {
   docker rmi "$image" >/dev/null
 }
 
+# Waits until command $2 .. succeeds, at most $1 seconds.
+wait_for() {
+  local left=$1
+  shift
+  until "$@"; do
+    left=$((left - 1))
+    if [ "$left" -le 0 ] || { [ -n "$server_pid" ] && ! kill -0 "$server_pid" 2>/dev/null; }; then
+      echo "gave up waiting for: $*" >&2
+      [ ! -f "$folder/serve.log" ] || tail -n 20 "$folder/serve.log" >&2
+      return 1
+    fi
+    sleep 1
+  done
+}
+
+start_services() {
+  title "Engine, registry, benchd and the sample suite"
+  bash scripts/setup.sh
+  bash tests/support/engine.sh start
+  # In one call, so that cargo builds every crate once, and as for the tests.
+  cargo build --locked --bin benchd --example local-s3
+  benchd=$PWD/target/debug/benchd
+  rm -rf "$folder"
+  mkdir -p "$folder"/{bucket/sample-results,hf_cache,benchmarks}
+  target/debug/examples/local-s3 "$folder/bucket" "${s3#*:}" >"$folder/s3.log" 2>&1 &
+  s3_pid=$!
+}
+
+configure() {
+  local file name
+  platform=cpu
+  case $(uname -m) in aarch64 | arm64) platform=arm64-cpu ;; esac
+  suffix=-$platform
+  export BENCHD_CONFIG=$folder/benchd.yaml
+  sed "s/^  platform: .*/  platform: $platform/" demo/benchd.yaml >"$BENCHD_CONFIG"
+  mkdir "$folder/benchmarks/$platform"
+  for file in demo/benchmarks/cpu/*-tests-cpu.json; do
+    name=$(basename "$file" -cpu.json)
+    cp "$file" "$folder/benchmarks/$platform/$name$suffix.json"
+  done
+}
+
+make_project() {
+  title "A project with two commits, each with its CI image; the second does 30 % more work"
+  git init --quiet --initial-branch main "$folder/checkout"
+  git -C "$folder/checkout" config user.name "Sample"
+  git -C "$folder/checkout" config user.email sample@example.org
+  git -C "$folder/checkout" remote add origin https://github.com/sample/engine.git
+  first=$(GIT_COMMITTER_DATE='2026-01-05T10:00:00Z' commit 100 "Generate text")
+  second=$(GIT_COMMITTER_DATE='2026-01-05T12:00:00Z' commit 130 "Check every token twice")
+  git -C "$folder/checkout" --no-pager log --oneline
+  publish_image "$first" 100
+  publish_image "$second" 130
+}
+
+measure_by_hand() {
+  local sha
+  for sha in "$first" "$second"; do
+    title "Measure ${sha:0:12}"
+    show "$benchd" run --repo sample/engine --branch main --commit "$sha" \
+      --checkout "$folder/checkout" --benchmarks "$folder/benchmarks" --variants base,eager
+  done
+}
+
+show_what_is_kept() {
+  local run
+  title "What is kept"
+  show "$benchd" runs
+  run=$(newest_run)
+  show "$benchd" show "$run"
+  show "$benchd" repro "$run"
+}
+
+newest_run() { "$benchd" runs --json --limit 1 | sed -n 's/^    "id": \([0-9]*\),$/\1/p'; }
+
+# A third commit, faster again, comes to the branch; nobody tells benchd.
+add_commit() {
+  title "A third commit, and its CI image, while nobody asks for anything"
+  third=$(GIT_COMMITTER_DATE='2026-01-05T14:00:00Z' commit 100 "Check every token once")
+  git -C "$folder/checkout" --no-pager log --oneline
+  publish_image "$third" 100
+  show "$benchd" pick
+}
+
+start_server() {
+  title "The daemon, with schedules that fire every ten seconds"
+  printf '\033[2m$ %s\033[0m\n' "benchd serve &"
+  "$benchd" serve >"$folder/serve.log" 2>&1 &
+  server_pid=$!
+  export BENCHD_SERVER=$server
+  wait_for 30 curl --silent --fail --output "$folder/ready.json" "$server/readyz"
+  show curl --silent "$server/readyz"
+  echo
+}
+
+is_measuring() { [ "$("$benchd" runs --json --limit 1 | grep -c "\"sha\": \"$third\"")" = 1 ]; }
+is_published() { is_measuring && "$benchd" runs --json --limit 1 | grep -q '"state": "published"'; }
+# What came of the latest tick.
+latest_tick() { "$benchd" schedule | grep -v '^ ' | sed -n '/^20/{p;q}'; }
+says_nothing_new() { latest_tick | grep -q 'nothing new on main for sample/small$'; }
+
+watch_it_pick_and_measure() {
+  title "It picks the newest of the three by itself"
+  wait_for 30 is_measuring
+  show "$benchd" queue
+  wait_for 60 is_published
+  show "$benchd" runs
+  show "$benchd" show "$(newest_run)"
+}
+
+watch_it_find_nothing_new() {
+  title "The next tick: nothing new"
+  wait_for 20 says_nothing_new
+  show "$benchd" schedule
+  show "$benchd" pick || [ $? = 1 ]
+  show "$benchd" status
+}
+
+end_server() {
+  title "The daemon is stopped"
+  stop_server
+  [ "$("$benchd" runs --json --limit 20 --state-dir "$folder/state" | grep -c '"sha":')" = 3 ] ||
+    { echo "expected three runs, one a commit" >&2; exit 1; }
+  unset BENCHD_SERVER
+}
+
+show_where_everything_lies() {
+  local objects
+  title "Where everything lies"
+  echo "store and artifacts   $folder/state"
+  (cd "$folder/state" && find . -type f | sort | sed -n '1,12s|^\./|                        |p; $s|.*|                        ..|p')
+  echo "objects in the bucket $folder/bucket/sample-results"
+  (cd "$folder/bucket/sample-results" && find . -name '*.json' -type f | sort | sed 's|^\./|                        |')
+  objects=$(find "$folder/bucket/sample-results" -name 'benchmark_results*.json' -type f | wc -l)
+  [ "$objects" = 3 ] || { echo "expected three objects in the bucket, found $objects" >&2; exit 1; }
+}
+
+look_for_the_token() {
+  if grep -rqF "$DEMO_HF_TOKEN" "$folder/state" "$folder/bucket" "$folder/serve.log"; then
+    echo "the token was written somewhere below $folder" >&2
+    exit 1
+  fi
+  echo "The suite printed its token in clear; what benchd kept and sent holds it nowhere."
+}
+
 if [ "${1:-}" = clean ]; then
   remove_all
   exit
@@ -70,60 +228,16 @@ fi
 trap clean_up EXIT
 trap 'exit 130' INT TERM
 
-title "Engine, registry, benchd and the sample suite"
-bash scripts/setup.sh
-bash tests/support/engine.sh start
-# In one call, so that cargo builds every crate once, and as for the tests.
-cargo build --locked --bin benchd --example local-s3
-benchd=$PWD/target/debug/benchd
-rm -rf "$folder"
-mkdir -p "$folder"/{bucket/sample-results,hf_cache,benchmarks}
-target/debug/examples/local-s3 "$folder/bucket" "${s3#*:}" >"$folder/s3.log" 2>&1 &
-s3_pid=$!
-
-platform=cpu
-case $(uname -m) in aarch64 | arm64) platform=arm64-cpu ;; esac
-suffix=-$platform
-sed "s/^  platform: .*/  platform: $platform/" demo/benchd.yaml >"$folder/benchd.yaml"
-mkdir "$folder/benchmarks/$platform"
-for file in demo/benchmarks/cpu/*-tests-cpu.json; do
-  name=$(basename "$file" -cpu.json)
-  cp "$file" "$folder/benchmarks/$platform/$name$suffix.json"
-done
-
-title "A project with two commits, each with its CI image; the second does 30 % more work"
-git init --quiet --initial-branch main "$folder/checkout"
-git -C "$folder/checkout" config user.name "Sample"
-git -C "$folder/checkout" config user.email sample@example.org
-git -C "$folder/checkout" remote add origin https://github.com/sample/engine.git
-first=$(GIT_COMMITTER_DATE='2026-01-05T10:00:00Z' commit 100 "Generate text")
-second=$(GIT_COMMITTER_DATE='2026-01-05T12:00:00Z' commit 130 "Check every token twice")
-git -C "$folder/checkout" --no-pager log --oneline
-publish_image "$first" 100
-publish_image "$second" 130
-
-for sha in "$first" "$second"; do
-  title "Measure ${sha:0:12}"
-  show "$benchd" run --config "$folder/benchd.yaml" --repo sample/engine --branch main --commit "$sha" \
-    --checkout "$folder/checkout" --benchmarks "$folder/benchmarks" --variants base,eager
-done
-
-title "What is kept"
-show "$benchd" runs --config "$folder/benchd.yaml"
-run=$("$benchd" runs --config "$folder/benchd.yaml" --json | grep -oE '"(id|run)": *"?[0-9]+' | grep -oE '[0-9]+' | sort -n | tail -n 1)
-show "$benchd" show "$run" --config "$folder/benchd.yaml"
-show "$benchd" repro "$run" --config "$folder/benchd.yaml"
-
-title "Where everything lies"
-echo "store and artifacts   $folder/state"
-(cd "$folder/state" && find . -type f | sort | sed -n '1,12s|^\./|                        |p; $s|.*|                        ..|p')
-echo "objects in the bucket $folder/bucket/sample-results"
-(cd "$folder/bucket/sample-results" && find . -name '*.json' -type f | sort | sed 's|^\./|                        |')
-objects=$(find "$folder/bucket/sample-results" -name 'benchmark_results*.json' -type f | wc -l)
-[ "$objects" = 2 ] || { echo "expected two objects in the bucket, found $objects" >&2; exit 1; }
-if grep -rqF "$DEMO_HF_TOKEN" "$folder/state" "$folder/bucket"; then
-  echo "the token was written somewhere below $folder" >&2
-  exit 1
-fi
-echo "The suite printed its token in clear; what benchd kept and sent holds it nowhere."
+start_services
+configure
+make_project
+measure_by_hand
+show_what_is_kept
+add_commit
+start_server
+watch_it_pick_and_measure
+watch_it_find_nothing_new
+end_server
+show_where_everything_lies
+look_for_the_token
 [ "${DEMO_KEEP:-}" = 1 ] || echo "All of it is removed now; DEMO_KEEP=1 make demo keeps it."

@@ -8,6 +8,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use futures_util::{Stream, StreamExt};
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path as ObjectPath;
@@ -61,6 +63,19 @@ pub enum Presence {
     Absent,
 }
 
+/// An object, as a listing tells it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// Its key, without the target's prefix.
+    pub key: String,
+    /// Its size as stored.
+    pub bytes: u64,
+    /// The store's tag of its content.
+    pub etag: Option<String>,
+    /// When it was written.
+    pub modified_at: DateTime<Utc>,
+}
+
 /// What came of putting an object that must not be there yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PutOnce {
@@ -103,7 +118,7 @@ pub enum ObjectError {
          AWS_WEB_IDENTITY_TOKEN_FILE with AWS_ROLE_ARN, give the host a role, or use the bucket anonymously)"
     )]
     NoCredentials {
-        /// `read`, `write` or `remove`.
+        /// `read`, `list`, `write` or `remove`.
         verb: &'static str,
         /// The object's address.
         object: String,
@@ -116,7 +131,7 @@ pub enum ObjectError {
          s3:GetObject, s3:PutObject and s3:ListBucket on the bucket)"
     )]
     Forbidden {
-        /// `read`, `write` or `remove`.
+        /// `read`, `list`, `write` or `remove`.
         verb: &'static str,
         /// The object's address.
         object: String,
@@ -126,7 +141,7 @@ pub enum ObjectError {
     /// The bucket is not there, or the service does not know it.
     #[error("failed to {verb} {object}: the bucket does not exist (check its name, --endpoint and --region)")]
     NoBucket {
-        /// `read`, `write` or `remove`.
+        /// `read`, `list`, `write` or `remove`.
         verb: &'static str,
         /// The object's address.
         object: String,
@@ -144,7 +159,7 @@ pub enum ObjectError {
     /// The folder cannot be read or written.
     #[error("failed to {verb} {object} (is there room, and is the folder permitted to this process?)")]
     Disk {
-        /// `read`, `write` or `remove`.
+        /// `read`, `list`, `write` or `remove`.
         verb: &'static str,
         /// The object's address.
         object: String,
@@ -154,7 +169,7 @@ pub enum ObjectError {
     /// The service failed, was slow or not to be reached, also when asked again.
     #[error("failed to {verb} {object} (is the service up and its endpoint right?)")]
     Outage {
-        /// `read`, `write` or `remove`.
+        /// `read`, `list`, `write` or `remove`.
         verb: &'static str,
         /// The object's address.
         object: String,
@@ -256,6 +271,25 @@ impl ObjectTarget {
         found.bytes().await.map(Some).map_err(|error| self.error("read", key, error))
     }
 
+    /// All objects below `prefix`, a few at a time as the store tells them; below the target's own prefix when it is
+    /// empty.
+    ///
+    /// # Errors
+    /// The stream ends with an error when the store cannot be asked or refuses.
+    pub fn list(&self, prefix: &str) -> Result<impl Stream<Item = Result<Listed, ObjectError>> + '_, ObjectError> {
+        let prefix = path(prefix.trim_matches('/'))?;
+        let listed = self.store.list(Some(&prefix));
+        Ok(listed.map(move |meta| {
+            let meta = counted(meta).map_err(|error| self.error("list", prefix.as_ref(), error))?;
+            Ok(Listed {
+                key: meta.location.into(),
+                bytes: meta.size,
+                etag: meta.e_tag,
+                modified_at: meta.last_modified,
+            })
+        }))
+    }
+
     /// Writes an object where none is. Content is JSON lines, compressed with gzip.
     ///
     /// # Errors
@@ -319,6 +353,10 @@ impl ObjectTarget {
         }
         if source.to_string().contains("/latest/api/token") {
             return ObjectError::NoCredentials { verb, object, source: Cause(source) };
+        }
+        // What a listing is refused with has no kind of its own.
+        if verb == "list" && source.to_string().contains(" 403 ") {
+            return ObjectError::Forbidden { verb, object, source: Cause(source) };
         }
         #[expect(clippy::wildcard_enum_match_arm, reason = "another crate's open enum")]
         match source {

@@ -7,6 +7,7 @@ mod check_config;
 mod client;
 mod device;
 mod doctor;
+mod import;
 mod init;
 mod logs;
 mod pause;
@@ -81,7 +82,7 @@ enum Command {
     /// Print what a job's passes write
     Logs(logs::Args),
     /// Stop a run
-    Cancel(change::Args),
+    Cancel(change::CancelArgs),
     /// Ask a server for a run
     Trigger(Box<trigger::Args>),
     /// Queue the failed jobs of a run again
@@ -96,6 +97,8 @@ enum Command {
     Resume(pause::Target),
     /// Copy the store while it is in use
     Backup(backup::Args),
+    /// Read published results into the store
+    Import(Box<import::Args>),
     /// Print the docker command that repeats a run
     Repro(repro::Args),
 }
@@ -191,6 +194,7 @@ async fn dispatch(command: Command) -> CommandResult {
         Command::Pause(args) => pause::pause(args).await,
         Command::Resume(args) => pause::resume(args).await,
         Command::Backup(args) => backup::run(args).await,
+        Command::Import(args) => import::run(*args).await,
         Command::Repro(args) => repro::run(args).await,
     }
 }

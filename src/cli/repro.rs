@@ -23,7 +23,8 @@ pub async fn run(args: Args) -> CommandResult {
     source.close().await;
     let mut printed = Answer::No;
     for job in detail.jobs.iter().filter(|job| args.job.is_none_or(|wanted| wanted == job.job.id)) {
-        for pass in job.attempts.last().into_iter().flat_map(|attempt| &attempt.passes) {
+        let passes = job.attempts.last().into_iter().flat_map(|attempt| &attempt.passes);
+        for pass in passes.filter(|pass| !pass.repro_command.is_empty()) {
             if printed == Answer::No {
                 terminal::print(format_args!(
                     "# Secrets stand here by name only (-e HF_TOKEN): set them in your shell."
@@ -45,7 +46,11 @@ pub async fn run(args: Args) -> CommandResult {
     }
     if printed == Answer::No {
         let what = args.job.map_or_else(|| format!("run {}", args.run), |job| format!("job {job} of run {}", args.run));
-        terminal::say(format_args!("benchd: no container was started for {what}, so there is nothing to repeat"));
+        let why = match detail.run.trigger.is_imported() {
+            true => "was imported: nothing here knows its container",
+            false => "started no container, so there is nothing to repeat",
+        };
+        terminal::say(format_args!("benchd: {what} {why}"));
     }
     Ok(printed)
 }

@@ -8,7 +8,7 @@ use super::source::{Source, SourceArgs};
 use super::tables::Shown;
 use super::{Answer, CommandResult, Failure, tables, terminal};
 use crate::http::api::runs::ValueWithPrevious;
-use crate::model::{Conclusion, FailureKind, JobState, RunState};
+use crate::model::{Conclusion, FailureKind, JobState, RunState, Trigger};
 use crate::store::artifacts::AttemptKey;
 use crate::store::{Previous, RunDetail, SeriesValue};
 
@@ -88,7 +88,22 @@ pub fn split(values: &[ValueWithPrevious]) -> (Vec<SeriesValue>, BTreeMap<u64, P
 fn print(detail: &RunDetail, values: &[ValueWithPrevious], files: &[PassFiles], shown: Shown) {
     let run = &detail.run;
     terminal::print(format_args!("run {} of {} {} ({})", run.id, run.repository, run.sha, run.branch));
-    terminal::print(format_args!("  {}, because of {}", run.state, run.trigger));
+    match &run.trigger {
+        Trigger::Imported { from, workflow_id } => {
+            let theirs = workflow_id.as_deref().filter(|id| !id.is_empty());
+            let theirs = theirs.map(|id| format!(", run {id} there")).unwrap_or_default();
+            terminal::print(format_args!("  {}, imported from {from}{theirs}", run.state));
+        }
+        Trigger::Schedule
+        | Trigger::PullRequest { .. }
+        | Trigger::Merge
+        | Trigger::Release { .. }
+        | Trigger::Manual
+        | Trigger::Command { .. }
+        | Trigger::Rerun { .. }
+        | Trigger::Bisect
+        | Trigger::AA => terminal::print(format_args!("  {}, because of {}", run.state, run.trigger)),
+    }
     let took = tables::took(run.started_at, run.finished_at);
     let took = if took.is_empty() { took } else { format!(", took {took}") };
     terminal::print(format_args!("  requested {}{took}", tables::instant(run.requested_at)));

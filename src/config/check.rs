@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use url::Url;
 
-use crate::model::Platform;
+use crate::model::{Platform, Variant};
 
 use super::explain::{is_secret_name, looks_secret};
 use super::fault::KeyPath;
@@ -383,6 +383,12 @@ fn selection(at: &KeyPath, selection: &SelectionConfig, findings: &mut Findings)
         {
             for (index, name) in names.iter().enumerate() {
                 findings.not_blank(at.key(key).index(index), name);
+            }
+        }
+        for (index, variant) in selection.variants.iter().enumerate() {
+            if !Variant::ALL.contains(variant) {
+                let hint = "write base, eager or inductor_graph_partition";
+                findings.hinted(at.key("variants").index(index), format!("`{variant}` cannot be measured"), hint);
             }
         }
     }

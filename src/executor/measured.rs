@@ -3,13 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use serde_json::Value;
-
 use crate::model::{ExpectedPoint, FailureKind, Measurement, Platform, PointState, Variant};
-use crate::queue::planner::{PlannedJob, SuiteFile};
-use crate::queue::{PointOutcome, SeriesMeasurement};
+use crate::queue::planner::PlannedJob;
+use crate::queue::{PointOutcome, SeriesMeasurement, configurations};
 use crate::results::measurement::Collector;
-use crate::results::series::configuration_hash;
 use crate::results::{CheckError, Expectation, Report, check, variant_of};
 
 /// A judged results directory.
@@ -74,12 +71,15 @@ pub fn measure(dir: &Path, job: &PlannedJob, platform: Platform) -> Result<Measu
     })?;
     let configurations = configurations(&job.suite_files);
     let measurements = collector.finish();
+    let expected: BTreeMap<&str, &ExpectedPoint> = job.points.iter().map(|p| (p.point.as_str(), p)).collect();
     let series = |measurement: Measurement| SeriesMeasurement {
-        variant: variant_of(&measurement.benchmark),
+        // As the records say it.
+        variant: expected
+            .get(measurement.point.as_str())
+            .map_or_else(|| variant_of(&measurement.benchmark), |point| point.variant),
         configuration: configurations.get(&measurement.benchmark).cloned().unwrap_or_default(),
         measurement,
     };
-    let expected: BTreeMap<&str, &ExpectedPoint> = job.points.iter().map(|p| (p.point.as_str(), p)).collect();
     let points = report.points.iter().map(|point| PointOutcome {
         point: expected
             .get(point.point.as_str())
@@ -105,58 +105,7 @@ fn unexpected(benchmark: &str, point: &str) -> ExpectedPoint {
     let suite = benchmark.split('_').next().unwrap_or_default().to_owned();
     let eager = match variant {
         Variant::Eager => true,
-        Variant::Base | Variant::InductorGraphPartition => false,
+        Variant::Base | Variant::InductorGraphPartition | Variant::Unknown => false,
     };
     ExpectedPoint { suite, benchmark: benchmark.to_owned(), variant, point: point.to_owned(), eager }
-}
-
-/// The configuration hash of each benchmark: of its own parameters and variables, without its name and without the
-/// rates and concurrencies, which make points and not series' configurations.
-fn configurations(files: &[SuiteFile]) -> BTreeMap<String, String> {
-    let mut found = BTreeMap::new();
-    for file in files {
-        let (defaults, tests) = match &file.content {
-            Value::Array(tests) => (None, tests.as_slice()),
-            Value::Object(object) => {
-                (object.get("defaults"), object.get("tests").and_then(Value::as_array).map_or(&[][..], Vec::as_slice))
-            }
-            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => (None, &[][..]),
-        };
-        for test in tests {
-            let Some(name) = test.get("test_name").and_then(Value::as_str) else { continue };
-            let mut own = test.clone();
-            if let Value::Object(own) = &mut own {
-                for key in ["test_name", "qps_list", "max_concurrency_list"] {
-                    own.shift_remove(key);
-                }
-                if let Some(defaults) = defaults {
-                    own.insert("defaults".to_owned(), defaults.clone());
-                }
-            }
-            found.insert(name.to_owned(), configuration_hash(&own));
-        }
-    }
-    found
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_configuration_is_the_parameters_and_not_the_name_or_the_load() {
-        let file = |text: &str| SuiteFile {
-            name: "serving-tests.json".to_owned(),
-            content: serde_json::from_str(text).unwrap(),
-        };
-        let one =
-            configurations(&[file(r#"[{"test_name": "a", "qps_list": [1], "server_parameters": {"model": "m"}}]"#)]);
-        let more = configurations(&[file(
-            r#"[{"test_name": "b", "qps_list": [1, 4], "max_concurrency_list": [8], "server_parameters": {"model": "m"}}]"#,
-        )]);
-        let other =
-            configurations(&[file(r#"[{"test_name": "c", "qps_list": [1], "server_parameters": {"model": "n"}}]"#)]);
-        assert_eq!(one["a"], more["b"]);
-        assert_ne!(one["a"], other["c"]);
-    }
 }

@@ -36,6 +36,21 @@ pub fn next_id(last: Option<u64>, now: DateTime<Utc>, random: u16) -> Result<u64
     id.filter(|id| *id < LIMIT).ok_or(IdsExhausted)
 }
 
+/// An id that seems to be made at `at`, in the past: for runs that were not made here. Before 2024 its high bits are
+/// seconds since 1970, so that the order stays. It may be taken.
+pub fn past_id(at: DateTime<Utc>, random: u16) -> u64 {
+    let low = u64::from(random) & ((1 << RANDOM_BITS) - 1);
+    let since = |from: i64, to: i64| u64::try_from(to.saturating_sub(from)).ok().filter(|time| *time > 0);
+    let id = since(EPOCH_MS, at.timestamp_millis()).and_then(|ms| ms.checked_mul(1 << RANDOM_BITS));
+    id.map_or_else(|| since(0, at.timestamp()).unwrap_or(1), |high| high | low).min(LIMIT - 1)
+}
+
+/// When an id was made; `None` for one that was not made from a time since 2024.
+pub fn made_at(id: u64) -> Option<DateTime<Utc>> {
+    let ms = i64::try_from(id >> RANDOM_BITS).ok().filter(|ms| *ms > 0)?;
+    DateTime::from_timestamp_millis(EPOCH_MS.checked_add(ms)?)
+}
+
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
@@ -101,6 +116,11 @@ pub struct RunnerName(String);
 pub struct InvalidRunnerName(String);
 
 impl RunnerName {
+    /// A machine that nobody named.
+    pub fn unknown() -> Self {
+        Self("unknown".to_owned())
+    }
+
     /// The name.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -179,6 +199,17 @@ mod tests {
         }
         assert_eq!(" 42 ".parse::<JobId>().unwrap().number(), 42);
         assert!("a\nb".parse::<RunnerName>().is_err());
+    }
+
+    #[test]
+    fn ids_of_the_past_keep_its_order() {
+        let at = |year| Utc.with_ymd_and_hms(year, 6, 1, 12, 0, 0).unwrap();
+        let ids: Vec<u64> = [2019, 2023, 2024, 2025].map(|year| past_id(at(year), 7)).into();
+        assert!(ids.is_sorted() && ids[0] > 0, "{ids:?}");
+        assert!(past_id(DateTime::UNIX_EPOCH, 0) > 0 && past_id(DateTime::<Utc>::MAX_UTC, 0) < LIMIT);
+        assert_eq!(made_at(next_id(None, at(2026), 9).unwrap()), Some(at(2026)));
+        assert_eq!(made_at(past_id(at(2025), 9)), Some(at(2025)));
+        assert_eq!(made_at(4095), None);
     }
 
     proptest! {

@@ -21,7 +21,7 @@ pub use commit::{BranchName, CommitSha, InvalidBranch, InvalidRepo, InvalidSha, 
 pub use conclusion::{Conclusion, FailureKind};
 pub use control::{Control, Pause, UnknownControl};
 pub use fault::Fault;
-pub use ids::{IdsExhausted, InvalidId, InvalidRunnerName, JobId, RunId, RunnerName, next_id};
+pub use ids::{IdsExhausted, InvalidId, InvalidRunnerName, JobId, RunId, RunnerName, made_at, next_id, past_id};
 pub use metric::{Better, MetricClass, MetricKind, UnknownMetricWord, metric_kind};
 pub use platform::{DeviceType, InvalidDeviceType, InvalidTarget, Platform, Target, UnknownPlatform, model_key};
 pub use point::{ExpectedPoint, Measurement, PointState, UnknownPointState};

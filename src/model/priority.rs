@@ -41,7 +41,7 @@ impl Priority {
             Trigger::Merge => 20,
             Trigger::Schedule => 10,
             Trigger::Bisect => 5,
-            Trigger::AA => 0,
+            Trigger::AA | Trigger::Imported { .. } => 0,
         })
     }
 }

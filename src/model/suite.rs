@@ -3,7 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
 /// One of vLLM's benchmark suites: one configuration file per platform.
@@ -55,7 +56,7 @@ impl fmt::Display for SuiteKind {
 }
 
 /// How the engine compiles the model.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Variant {
     /// As configured.
@@ -64,6 +65,8 @@ pub enum Variant {
     Eager,
     /// With inductor's graph partition.
     InductorGraphPartition,
+    /// Not told: results of others, read into the store. Nothing is measured as such.
+    Unknown,
 }
 
 /// No variant has this name.
@@ -72,7 +75,7 @@ pub enum Variant {
 pub struct UnknownVariant(String);
 
 impl Variant {
-    /// All variants, in the order in which they are written into a suite file.
+    /// All variants that can be measured, in the order in which they are written into a suite file.
     pub const ALL: [Self; 3] = [Self::Base, Self::Eager, Self::InductorGraphPartition];
 
     /// The name in configuration and records.
@@ -81,13 +84,14 @@ impl Variant {
             Self::Base => "base",
             Self::Eager => "eager",
             Self::InductorGraphPartition => "inductor_graph_partition",
+            Self::Unknown => "unknown",
         }
     }
 
     /// What is appended to a benchmark's name.
     pub fn name_suffix(self) -> &'static str {
         match self {
-            Self::Base => "",
+            Self::Base | Self::Unknown => "",
             Self::Eager => "_eager",
             Self::InductorGraphPartition => "_inductor_graph_partition",
         }
@@ -98,7 +102,17 @@ impl FromStr for Variant {
     type Err = UnknownVariant;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Self::ALL.into_iter().find(|v| v.as_str() == text).ok_or_else(|| UnknownVariant(text.to_owned()))
+        let mut known = Self::ALL.into_iter().chain([Self::Unknown]);
+        known.find(|v| v.as_str() == text).ok_or_else(|| UnknownVariant(text.to_owned()))
+    }
+}
+
+impl<'de> Deserialize<'de> for Variant {
+    /// A wrong name is told with those that can be measured, which are what people write.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse()
+            .map_err(|_unknown| D::Error::unknown_variant(&text, &["base", "eager", "inductor_graph_partition"]))
     }
 }
 

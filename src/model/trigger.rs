@@ -42,6 +42,14 @@ pub enum Trigger {
     /// The same image against itself: how much noise there is.
     #[serde(rename = "aa")]
     AA,
+    /// It was read from published objects: benchd did not measure it here, and no files of it are here.
+    Imported {
+        /// The bucket or folder it was read from.
+        from: String,
+        /// The number of the run that its records carry, where it is not this run's own.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        workflow_id: Option<String>,
+    },
 }
 
 impl Trigger {
@@ -57,7 +65,13 @@ impl Trigger {
             Self::Rerun { .. } => "rerun",
             Self::Bisect => "bisect",
             Self::AA => "aa",
+            Self::Imported { .. } => "imported",
         }
+    }
+
+    /// Whether the run's results were read from published objects.
+    pub fn is_imported(&self) -> bool {
+        matches!(self, Self::Imported { .. })
     }
 
     /// Whether the artifacts of such a run are kept for ever: releases are what later ones are held against.
@@ -71,7 +85,8 @@ impl Trigger {
             | Self::Command { .. }
             | Self::Rerun { .. }
             | Self::Bisect
-            | Self::AA => false,
+            | Self::AA
+            | Self::Imported { .. } => false,
         }
     }
 }
@@ -88,6 +103,7 @@ impl fmt::Display for Trigger {
             Self::Rerun { of } => write!(f, "rerun of {of}"),
             Self::Bisect => f.write_str("bisect"),
             Self::AA => f.write_str("A-A"),
+            Self::Imported { .. } => f.write_str("imported"),
         }
     }
 }
@@ -149,6 +165,7 @@ mod tests {
             Trigger::Rerun { of },
             Trigger::Bisect,
             Trigger::AA,
+            Trigger::Imported { from: "s3://b".into(), workflow_id: Some("19612345678".into()) },
         ];
         for trigger in all {
             let json = serde_json::to_value(&trigger).unwrap();

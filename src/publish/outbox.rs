@@ -16,8 +16,8 @@ use crate::config::{PublishTarget, RepositoryConfig};
 use crate::meters::{self, Phase};
 use crate::model::{Conclusion, JobPhase, JobState, RepoName, RunId};
 use crate::objects::Patience;
-use crate::queue::Queue;
 use crate::queue::spec::{JobSpec, UploadOrder};
+use crate::queue::{Queue, configurations};
 use crate::results::Expectation;
 use crate::results::record::{Metadata, WireNumber};
 use crate::store::artifacts::{Artifacts, AttemptKey};
@@ -240,7 +240,16 @@ impl Outbox {
         let key = AttemptKey { run: job.run, job: job.id, attempt: job.attempts_begun };
         let points = &spec.planned.points;
         let mut runner = this_host(job.target.platform, &job.target.device_type, Some(job.target.count));
-        runner.extra_info.extend(BTreeMap::from([("device_count".to_owned(), job.target.count.to_string())]));
+        // With these an import finds the same series again; the record itself has the device's name shortened.
+        let told = [
+            ("device_count", job.target.count.to_string()),
+            ("device_type", job.target.device_type.to_string()),
+            ("model", job.model.clone()),
+        ];
+        runner.extra_info.extend(told.map(|(key, value)| (key.to_owned(), value)));
+        if let JobState::Finished { conclusion: Conclusion::Incomplete } = job.state {
+            runner.extra_info.insert("conclusion".to_owned(), "incomplete".to_owned());
+        }
         Ok(Source {
             dir: self.artifacts.results_dir(key, 1),
             expectation: Expectation {
@@ -259,6 +268,7 @@ impl Outbox {
                 job_id: WireNumber::Number(job.id.number()),
                 model: job.model.clone(),
                 runner,
+                configurations: configurations(&spec.planned.suite_files),
             },
         })
     }

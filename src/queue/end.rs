@@ -68,6 +68,8 @@ pub enum Rerun {
         /// Its id.
         run: RunId,
     },
+    /// It was read from published objects: nobody here knows how it was measured.
+    Imported,
     /// There is no such run.
     Unknown,
 }
@@ -219,6 +221,9 @@ impl Queue {
     pub async fn rerun_within(&self, write: &mut Write, run: RunId) -> Result<Rerun, StoreError> {
         let now = self.clock.now();
         let Some(row) = write.run(run).await? else { return Ok(Rerun::Unknown) };
+        if row.trigger.is_imported() {
+            return Ok(Rerun::Imported);
+        }
         let again = NewRun {
             repository: row.repository,
             sha: row.sha,

@@ -2,6 +2,7 @@
 //! of the store; whoever executes jobs has no other door to them.
 
 mod claim;
+mod configuration;
 mod control;
 mod end;
 pub mod place;
@@ -23,6 +24,7 @@ pub use crate::store::{
     AttemptEnd, Claim, ClaimedJob, Heartbeat, Outcome, PassEnd, PassStart, PointOutcome, SeriesMeasurement,
 };
 pub use claim::ClaimOffer;
+pub use configuration::configurations;
 pub use end::{Cancelled, Rerun, Retried, RunningJobs};
 pub use rank::{POINT, Rank, rank};
 pub use settle::{Fate, RunEnd, Settled, end_of_run, fate};

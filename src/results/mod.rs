@@ -4,10 +4,12 @@
 pub mod check;
 mod files;
 mod foreign;
+pub mod identity;
 pub mod json;
 mod judge;
 pub mod measurement;
 mod names;
+pub mod object;
 pub mod parse;
 mod points;
 mod problem;

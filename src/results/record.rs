@@ -87,6 +87,8 @@ pub struct Metadata {
     pub model: String,
     /// The machine.
     pub runner: Runner,
+    /// The configuration hash of each benchmark, where it is known: what makes its series another one.
+    pub configurations: BTreeMap<String, String>,
 }
 
 impl Metadata {
@@ -210,6 +212,9 @@ fn runner_of<'a>(metadata: &'a Metadata, found: &'a Found<'_, '_>) -> WireRunner
     extra_info.insert("benchmark", found.benchmark);
     extra_info.insert("variant", found.variant.as_str());
     extra_info.insert("point", found.point);
+    if let Some(configuration) = metadata.configurations.get(found.benchmark) {
+        extra_info.insert("configuration", configuration);
+    }
     WireRunner {
         name: runner.platform.as_str(),
         r#type: runner.device_type.runner_type(),
@@ -264,6 +269,7 @@ mod tests {
                 gpu_memory_gib: 0,
                 extra_info: BTreeMap::from([("hostname".to_owned(), "höst".to_owned())]),
             },
+            configurations: BTreeMap::new(),
         }
     }
 

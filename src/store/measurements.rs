@@ -220,14 +220,16 @@ impl Store {
     }
 
     /// What each series that `run` measured had before, by the series' number. "Before" is commit order on the run's
-    /// branch where the commits' positions are known; otherwise it is the newest earlier run. Series that were not
+    /// branch where the commits' positions are known; otherwise it is the newest earlier run of a commit that is not
+    /// younger. Series that were not
     /// measured before are absent.
     pub async fn previous_values(&self, run: RunId) -> Result<BTreeMap<u64, Previous>, StoreError> {
         // Two walks for each series, both along an index and both ending at their first hit: back over the branch's
         // commits, and back over the runs whose commits have no place on the branch.
         let statement = "with own as (
-                 select runs.id, runs.repository, runs.branch, b.position
+                 select runs.id, runs.repository, runs.branch, b.position, c.committed_at
                  from runs left join branch_commits b using (repository, branch, sha)
+                     join commits c using (repository, sha)
                  where runs.id = ?1),
              mine as (select distinct series_id from measurements where run_id = ?1 and role = 'candidate'),
              found as materialized (
@@ -246,6 +248,8 @@ impl Store {
                           and (own.position is null or not exists (
                               select 1 from branch_commits b
                               where b.repository = own.repository and b.branch = own.branch and b.sha = m.sha))
+                          and coalesce((select c.committed_at <= own.committed_at from commits c
+                              where c.repository = own.repository and c.sha = m.sha), true)
                       order by m.run_id desc limit 1)) as run_id
                  from mine cross join own)
              select found.series_id, found.run_id, m.sha, avg(m.mean) as value

@@ -14,6 +14,7 @@ mod detail;
 mod error;
 mod followed;
 mod images;
+mod imports;
 mod jobs;
 mod looks;
 mod measured;
@@ -52,6 +53,7 @@ pub use detail::{AttemptDetail, JobDetail, PassDetail, PointDetail, RunDetail};
 pub use error::StoreError;
 pub use followed::FollowedRow;
 pub use images::PulledImage;
+pub use imports::{ImportOutcome, ImportedJob, KnownObject, ObjectEntry, ObjectMark};
 pub use jobs::{Claim, ClaimedJob, Heartbeat, JobRow, JobStart, NewJob};
 pub use looks::{Look, LookKind, Mark, UnknownLook};
 pub use measured::KnownJob;
@@ -224,6 +226,7 @@ fn migrations() -> Migrator {
         (5, "pulls", include_str!("migrations/0005_pulls.sql")),
         (6, "reports", include_str!("migrations/0006_reports.sql")),
         (9, "progress", include_str!("migrations/0009_progress.sql")),
+        (11, "imports", include_str!("migrations/0011_imports.sql")),
     ];
     let migration = |(version, name, text): (i64, &'static str, &'static str)| {
         Migration::new(version, name.into(), MigrationType::Simple, text.into_sql_str(), false)

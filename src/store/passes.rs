@@ -116,7 +116,12 @@ impl Write {
     }
 
     /// Writes down a point; told twice, the first one counts.
-    async fn insert_point(&mut self, claim: &Claim, number: u32, outcome: &PointOutcome) -> Result<(), StoreError> {
+    pub(super) async fn insert_point(
+        &mut self,
+        claim: &Claim,
+        number: u32,
+        outcome: &PointOutcome,
+    ) -> Result<(), StoreError> {
         let statement = "insert into points (job_id, attempt, pass, benchmark, point, suite, variant, state, reason)
              values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) on conflict do nothing";
         sqlx::query(statement)

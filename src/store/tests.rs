@@ -83,6 +83,13 @@ const ROWS_6: &str = "
         1700000000000, 1700000000000, null, 'refused');
 ";
 
+/// What migration 11 adds.
+const ROWS_11: &str = "
+    insert into imported_objects values ('s3://b', 'v3/o/r/main/9/Xeon/benchmark_results.json', 'tag', 10,
+        1700000000000, '0000000000000000000000000000000000000000000000000000000000000000', 1700000000000, 3, 1, '[]');
+    insert into imported_jobs values ('s3://b', 'v3/o/r/main/9/Xeon/benchmark_results.json', 2);
+";
+
 /// The rows that a database at a version is filled with.
 fn rows_of(version: i64) -> String {
     match version {
@@ -93,6 +100,7 @@ fn rows_of(version: i64) -> String {
         5 => rows_of(4) + ROWS_5,
         6 => rows_of(5) + ROWS_6,
         9 => rows_of(6) + "update attempts set points_begun = 3;",
+        11 => rows_of(9) + ROWS_11,
         other => panic!("migration {other} has no rows to be tested on: add them here"),
     }
 }

@@ -1,7 +1,7 @@
 //! Schedules and their ticks: each instant is written down once, stays due until it is answered, and keeps its answer.
 
 use chrono::{DateTime, Utc};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sqlx::sqlite::SqliteRow;
 use utoipa::ToSchema;
 
@@ -11,7 +11,7 @@ use super::{Outcome, Store, StoreError, Write};
 use crate::model::RepoName;
 
 /// One instant of one schedule.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 pub struct TickKey {
     /// Whose schedule.
     pub repository: RepoName,
@@ -31,7 +31,7 @@ pub struct ScheduleRow {
 }
 
 /// A tick as it stands.
-#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct TickRow {
     /// Which.
     #[serde(flatten)]
@@ -46,7 +46,7 @@ pub struct TickRow {
 }
 
 /// How far a tick has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum TickState {
     /// It waits to be answered.

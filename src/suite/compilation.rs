@@ -46,7 +46,7 @@ impl CompilationConfig {
     /// What `variant` sets; `None` for base.
     pub fn of_variant(variant: Variant) -> Option<Self> {
         match variant {
-            Variant::Base => None,
+            Variant::Base | Variant::Unknown => None,
             Variant::Eager => Some(Self(r#"'{"backend":"eager"}'"#.to_owned())),
             Variant::InductorGraphPartition => {
                 Some(Self(r#"'{"cudagraph_mode":"PIECEWISE","use_inductor_graph_partition":true}'"#.to_owned()))

@@ -16,6 +16,8 @@ pub enum Again {
     Run(RunId),
     /// The run that the same request started before.
     Existing(RunId),
+    /// The run was imported: nobody here knows how it was measured.
+    Imported,
     /// There is no such run.
     Unknown,
 }
@@ -51,7 +53,11 @@ pub async fn rerun(context: &Context, of: RunId, idempotency_key: Option<&str>) 
             Known::Other(run) => return Err(AgainError::Conflict { run }),
         }
     }
-    let Rerun::Run { run } = context.queue.rerun_within(&mut write, of).await? else { return Ok(Again::Unknown) };
+    let run = match context.queue.rerun_within(&mut write, of).await? {
+        Rerun::Run { run } => run,
+        Rerun::Imported => return Ok(Again::Imported),
+        Rerun::Unknown => return Ok(Again::Unknown),
+    };
     if let Some(Key { text, fingerprint }) = key {
         write.record_keyed_request(&text, &KeyedRequest { fingerprint, run }, context.clock.now()).await?;
     }

@@ -384,6 +384,6 @@ pub fn trigger_name(trigger: &Trigger) -> Option<TriggerName> {
         Trigger::Merge => Some(TriggerName::Merge),
         Trigger::Release { .. } => Some(TriggerName::Release),
         Trigger::Manual => Some(TriggerName::Manual),
-        Trigger::Rerun { .. } | Trigger::Bisect | Trigger::AA => None,
+        Trigger::Rerun { .. } | Trigger::Bisect | Trigger::AA | Trigger::Imported { .. } => None,
     }
 }

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::Context;
 use super::pick::{InHand, Outcome as Picked, Pick, Picker};
@@ -27,7 +27,7 @@ const RETRY_AT_MOST: Duration = Duration::from_secs(30 * 60);
 pub const AVERAGED_JOBS: u32 = 5;
 
 /// What a tick came to.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Answer {
     /// Why nothing was looked for, when that is so.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -41,7 +41,7 @@ pub struct Answer {
 }
 
 /// A run that a tick submitted.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SubmittedRun {
     /// The run.
     pub run: RunId,
@@ -54,7 +54,7 @@ pub struct SubmittedRun {
 }
 
 /// A model without a commit to measure.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct NothingNew {
     /// On which branch.
     pub branch: BranchName,
@@ -68,7 +68,7 @@ pub struct NothingNew {
 }
 
 /// Something that could not be said.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Unknown {
     /// Of which branch, where it was not everything.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -27,6 +27,7 @@ mod golden_device;
 mod golden_results;
 mod golden_setup;
 mod http;
+mod import;
 mod intake;
 mod layering;
 mod object_store;

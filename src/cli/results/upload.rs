@@ -1,5 +1,6 @@
 //! `benchd results upload`.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::anyhow;
@@ -186,6 +187,7 @@ pub async fn run(args: Args) -> CommandResult {
         job_id: given("job-id", args.job_id.as_deref(), args.timestamp)?,
         model: args.model.clone(),
         runner: this_host(args.platform, &args.device_type, args.device_count),
+        configurations: BTreeMap::new(),
     };
     let expectation = Expectation {
         points: planned_points(args.plan.as_deref(), &args.model)?,

@@ -40,6 +40,7 @@ pub fn routes(state: &AppState) -> OpenApiRouter<AppState> {
     let trigger = OpenApiRouter::new()
         .routes(routes!(submit::submit))
         .routes(routes!(runs::cancel))
+        .routes(routes!(jobs::cancel))
         .routes(routes!(runs::retry))
         .routes(routes!(runs::rerun));
     let admin = OpenApiRouter::new().routes(routes!(queue::pause)).routes(routes!(queue::resume));

@@ -225,6 +225,11 @@ pub async fn rerun(
     let (status, run) = match again::rerun(&state.triggers, run, key.as_deref()).await {
         Ok(Again::Run(run)) => (StatusCode::ACCEPTED, run),
         Ok(Again::Existing(run)) => (StatusCode::OK, run),
+        Ok(Again::Imported) => {
+            let detail =
+                format!("run {run} was imported, nothing here knows how it was measured: ask for a run of its commit");
+            return Err(Problem::new(Kind::Conflict, detail));
+        }
         Ok(Again::Unknown) => return Err(no_run(run)),
         Err(AgainError::Store(error)) => return Err(error.into()),
         Err(error @ AgainError::Key(_)) => return Err(Problem::new(Kind::Invalid, error.to_string())),

@@ -28,7 +28,7 @@ pub struct ScheduleQuery {
 }
 
 /// All schedules.
-#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Schedules {
     /// Those that are configured.
     pub schedules: Vec<Upcoming>,

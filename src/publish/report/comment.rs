@@ -114,6 +114,7 @@ impl Page<'_> {
             | Trigger::Release { .. }
             | Trigger::Manual
             | Trigger::Bisect
+            | Trigger::Imported { .. }
             | Trigger::AA) => code(&other.to_string(), NAME),
         };
         format!("Commit {}, because of {trigger}{by}.", self.commit(&run.sha))

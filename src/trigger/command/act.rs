@@ -208,6 +208,9 @@ impl Acting<'_, '_> {
                     write.record_pull_run(run, pull, &row.head, asked, Some(by.as_str())).await?;
                     Told::done()
                 }
+                Rerun::Imported => {
+                    Told::nothing(format!("Run {of} was imported: nobody here knows how it was measured."))
+                }
                 Rerun::Unknown => Told::nothing("There is no such run any more."),
             },
             Deed::Retry(run) => match context.queue.retry_within(&mut write, run).await? {

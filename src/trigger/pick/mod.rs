@@ -9,7 +9,7 @@ mod tests;
 use std::fmt;
 
 use chrono::{DateTime, Utc};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 pub use ask::{PickError, Picker};
 pub use standing::{Standing, standing};
@@ -169,7 +169,7 @@ pub enum Outcome {
 }
 
 /// A commit that is being measured.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InHand {
     /// Which.
     pub sha: CommitSha,

@@ -49,6 +49,10 @@ pub fn standing(jobs: &[KnownJob], counts: Counts, times: u32) -> Standing {
     for job in jobs.iter().filter(|job| counted(job, counts)) {
         let run = job.run;
         match &job.conclusion {
+            // What lies in a bucket is not measured again, complete or not: it may be somebody else's.
+            Some(Conclusion::Success | Conclusion::Incomplete) if job.trigger.is_imported() => {
+                return Standing::Measured { run };
+            }
             None => return Standing::InHand { run },
             Some(Conclusion::Success) => return Standing::Measured { run },
             // Nobody could have measured it: neither the commit's fault nor a try.
@@ -75,7 +79,7 @@ pub fn standing(jobs: &[KnownJob], counts: Counts, times: u32) -> Standing {
 
 fn counted(job: &KnownJob, counts: Counts) -> bool {
     match counts {
-        Counts::Published => job.publishes || job.uploads,
+        Counts::Published => job.publishes || job.uploads || job.trigger.is_imported(),
         Counts::Full => {
             job.scope == Scope::Full
                 && match job.trigger {
@@ -84,7 +88,8 @@ fn counted(job: &KnownJob, counts: Counts) -> bool {
                     | Trigger::Merge
                     | Trigger::Release { .. }
                     | Trigger::Manual
-                    | Trigger::Command { .. } => true,
+                    | Trigger::Command { .. }
+                    | Trigger::Imported { .. } => true,
                     // They measure for another purpose.
                     Trigger::Rerun { .. } | Trigger::Bisect | Trigger::AA => false,
                 }

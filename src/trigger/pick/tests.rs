@@ -122,6 +122,20 @@ fn results_that_were_kept_back_do_not_stand_for_the_commit() {
     assert_eq!(standing(&[part, rerun], Counts::Full, 2), Standing::Unmeasured);
 }
 
+#[test]
+fn what_was_imported_stands_for_the_commit_whoever_measured_it() {
+    let trigger = Trigger::Imported { from: "s3://b".to_owned(), workflow_id: None };
+    let imported = |conclusion| KnownJob { trigger: trigger.clone(), publishes: false, ..job(Some(conclusion)) };
+    for counts in [Counts::Published, Counts::Full] {
+        for conclusion in [Conclusion::Success, Conclusion::Incomplete] {
+            let standing = standing(&[imported(conclusion)], counts, 2);
+            assert_eq!(standing, Standing::Measured { run: run(1) }, "it is not replaced, it may be another's");
+        }
+        let replaced = standing(&[imported(Conclusion::Superseded)], counts, 2);
+        assert_eq!(replaced, Standing::Unmeasured, "its object holds others' results now");
+    }
+}
+
 fn fact<T: Clone + fmt::Debug + 'static>(known: impl Strategy<Value = T>) -> impl Strategy<Value = Fact<T>> {
     prop_oneof![4 => known.prop_map(Fact::Known), 1 => Just(Fact::Failed("down".to_owned()))]
 }

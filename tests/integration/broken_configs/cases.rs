@@ -234,6 +234,13 @@ pub const BROKEN: &[(&str, &str, &[&str])] = &[
     ),
     (
         REPOSITORY,
+        "    selection: {schedule: {variants: [base, unknown]}}\n",
+        &[
+            "3:45: repositories[0].selection.schedule.variants[1]: `unknown` cannot be measured, write base, eager or inductor_graph_partition",
+        ],
+    ),
+    (
+        REPOSITORY,
         "    selection: {schedule: {budget: 0s}}\n",
         &["3:36: repositories[0].selection.schedule.budget: must be longer than zero"],
     ),

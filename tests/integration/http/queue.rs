@@ -132,10 +132,32 @@ async fn failed_jobs_are_retried_and_runs_repeated() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_job_is_cancelled_and_the_others_go_on() {
+    let (site, filled) = Site::filled().await;
+    let waiting = format!("/api/v1/runs/{}", filled.waiting);
+    let jobs = site.json(&waiting).await["jobs"].take();
+    let job = jobs[0]["id"].as_u64().unwrap();
+    let path = format!("/api/v1/jobs/{job}/cancel");
+    assert_eq!(site.ask(Method::POST, &path, None).await.status, 401);
+    for _ in ["once", "again"] {
+        let answer = site.ask(Method::POST, &path, Some(TRIGGER)).await;
+        assert_eq!(answer.status, 200, "{}", answer.text);
+        assert_eq!((&answer.json()["id"], &answer.json()["conclusion"]), (&job.into(), &"cancelled".into()));
+    }
+    let after = site.json(&waiting).await;
+    assert_eq!((&after["state"], &after["jobs"][1]["state"]), (&"queued".into(), &"queued".into()));
+    let ended = site.ask(Method::POST, &format!("/api/v1/jobs/{}/cancel", filled.good_job), Some(TRIGGER)).await;
+    assert_eq!(ended.status, 409, "{}", ended.text);
+    let unknown = site.ask(Method::POST, "/api/v1/jobs/1/cancel", Some(TRIGGER)).await;
+    unknown.assert_problem("not_found", "there is no job 1");
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_command_line_does_the_same() {
     let (site, filled) = Site::filled().await;
     let token = token_file(site.dir.path(), ADMIN);
-    let (bad, good) = (filled.bad.to_string(), filled.good.to_string());
+    let (bad, good, good_job) = (filled.bad.to_string(), filled.good.to_string(), filled.good_job.to_string());
     let cases: &[(&[&str], i32, &str)] = &[
         (&["retry", &bad], 0, "goes on: jobs"),
         (&["retry", &bad], 1, ""),
@@ -149,6 +171,9 @@ async fn the_command_line_does_the_same() {
         (&["resume", "triggers"], 1, ""),
         (&["resume", "lunch"], 2, ""),
         (&["queue"], 0, "org/model-1"),
+        (&["cancel", "--job", &good_job], 1, ""),
+        (&["cancel"], 2, ""),
+        (&["schedule"], 1, "nothing is scheduled"),
         (&["status"], 0, "ready"),
     ];
     for (args, code, words) in cases {

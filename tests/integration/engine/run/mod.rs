@@ -5,6 +5,7 @@ mod foreign;
 mod killed;
 mod places;
 pub mod project;
+mod rebuilt;
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
