@@ -32,6 +32,7 @@ use crate::model::{Conclusion, FailureKind, Role};
 use crate::queue::spec::{ImageOrder, JobSpec, Trust};
 use crate::queue::{AttemptEnd, Claim, ClaimedJob, Heartbeat, Outcome, PassEnd, PassStart, Queue};
 use crate::registry::Registry;
+use crate::step::Step;
 use crate::store::artifacts::{Artifacts, AttemptKey};
 use crate::store::{Store, StoreError};
 
@@ -306,7 +307,7 @@ impl Worker {
     /// Keeps the record of what benchd pulled, and prunes what is no longer needed.
     async fn record_image(&self, image: &ReadyImage) -> Result<(), StoreError> {
         let now = self.clock.now();
-        let mut write = self.store.write("record an image").await?;
+        let mut write = self.store.write(Step::RecordImage).await?;
         if let Some(pulled) = image.pulled(now) {
             write.record_image(&pulled).await?;
         }
@@ -319,7 +320,7 @@ impl Worker {
         let others = usize::try_from(keep.keep).unwrap_or(usize::MAX).saturating_sub(1);
         match prune(&self.engine, &ours, others, keep.min_free.bytes()).await {
             Ok(pruned) => {
-                let mut write = self.store.write("forget pruned images").await?;
+                let mut write = self.store.write(Step::ForgetImages).await?;
                 for gone in pruned.removed.iter().chain(&pruned.released) {
                     let _forgotten: Outcome = write.forget_image(&gone.image_id).await?;
                 }
@@ -384,7 +385,7 @@ impl Worker {
         };
         let scratch = self.state_dir.join("repositories").join(spec.repository.as_str());
         let tar = artifacts.join("workspace.tar");
-        workspace::pack(&source, &spec.sha, &scratch, &tar).await?;
+        Step::PackWorkspace.take(workspace::pack(&source, &spec.sha, &scratch, &tar)).await?;
         Ok(Some(tar))
     }
 

@@ -8,6 +8,7 @@ use tokio_util::io::{StreamReader, SyncIoBridge};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
+use crate::step::Step;
 
 use super::collect::{CollectError, unpack};
 use super::container::{BENCHD_DIR, ContainerSpec, PassRequest, Profile};
@@ -49,13 +50,13 @@ pub async fn run_pass(
     }
     let begun = async {
         let input = input::archive(request).map_err(artifacts_error(&request.artifacts))?;
-        keep(&request.artifacts, &spec, &input).await?;
+        Step::KeepInput.take(keep(&request.artifacts, &spec, &input)).await?;
         match &request.profile {
             Profile::Trusted => {}
             Profile::Untrusted { network } => network::ensure_untrusted(engine, network).await?,
         }
         let patience = request.limits.engine_patience;
-        let made = Container::create(engine, &spec, &request.secrets, patience).await;
+        let made = Step::CreateContainer.take(Container::create(engine, &spec, &request.secrets, patience)).await;
         let container = made.map_err(|error| create_error(error, &spec.image))?;
         match fill_and_start(&container, request, input).await {
             Ok(()) => Ok(container),
@@ -146,8 +147,8 @@ async fn fill_and_start(container: &Container, request: &PassRequest, input: Vec
     if let Some(workspace) = &request.workspace {
         container.put_file(&request.suite.workdir, workspace).await?;
     }
-    container.put("/", input).await?;
-    container.start().await.map_err(|error| match &error {
+    Step::FillContainer.take(container.put("/", input)).await?;
+    Step::StartContainer.take(container.start()).await.map_err(|error| match &error {
         EngineError::Answer { message, .. } => PassError::Start { message: message.clone() },
         EngineError::NotRunning { .. }
         | EngineError::PermissionDenied { .. }
@@ -179,8 +180,8 @@ async fn finish(
     let outcome = Box::pin(follow_and_collect(&container, clock, request, events, cancel)).await;
     match outcome {
         Ok(outcome) => {
-            keep_outcome(&request.artifacts, &outcome).await?;
-            container.remove().await?;
+            Step::KeepOutcome.take(keep_outcome(&request.artifacts, &outcome)).await?;
+            Step::RemoveContainer.take(container.remove()).await?;
             Ok(outcome)
         }
         Err(error @ PassError::Cancelled) => {
@@ -289,7 +290,7 @@ async fn collect(container: &Container, request: &PassRequest) -> Result<Results
             Err(CollectError::Read(_)) if tokio::time::Instant::now() < until => continue,
             Err(error) => return Err(PassError::Results(error)),
         };
-        tokio::fs::rename(&partial, &target).await.map_err(artifacts_error(&target))?;
+        Step::TakeResults.take(tokio::fs::rename(&partial, &target)).await.map_err(artifacts_error(&target))?;
         return Ok(results);
     }
 }

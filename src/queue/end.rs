@@ -8,6 +8,7 @@ use utoipa::ToSchema;
 use super::settle::{end_claimed, finished, owe_uploads};
 use super::{Outcome, Queue};
 use crate::model::{Conclusion, FailureKind, JobId, JobPhase, JobState, RunId, RunPhase, RunState, Trigger};
+use crate::step::Step;
 use crate::store::{JobRow, JobStart, NewJob, NewRun, StoreError, Write};
 
 /// What became of a wish to cancel or supersede.
@@ -75,7 +76,7 @@ impl Queue {
     /// Ends every job of a run that has not finished, for the reason `why` ("cancelled by alice"); their runners learn
     /// it by their next heartbeat. What was measured stays.
     pub async fn cancel(&self, run: RunId, why: &str) -> Result<Cancelled, StoreError> {
-        let mut write = self.store.write("cancel a run").await?;
+        let mut write = self.store.write(Step::CancelRun).await?;
         let Some(row) = write.run(run).await? else { return Ok(Cancelled::Unknown) };
         let now = self.clock.now();
         let cancelled = match row.state {
@@ -98,7 +99,7 @@ impl Queue {
     /// Ends one job of a run; the others go on.
     pub async fn cancel_job(&self, job: JobId, why: &str) -> Result<Cancelled, StoreError> {
         let now = self.clock.now();
-        let mut write = self.store.write("cancel a job").await?;
+        let mut write = self.store.write(Step::CancelJob).await?;
         let Some(job) = write.job(job).await? else { return Ok(Cancelled::Unknown) };
         if job.state.phase() == JobPhase::Finished {
             return Ok(Cancelled::AlreadyEnded);
@@ -112,7 +113,7 @@ impl Queue {
     /// Lets run `by` take the place of `run`: what waits ends as superseded, what runs as `running` says. A superseded
     /// run is never retried.
     pub async fn supersede(&self, run: RunId, by: RunId, running: RunningJobs) -> Result<Cancelled, StoreError> {
-        let mut write = self.store.write("supersede a run").await?;
+        let mut write = self.store.write(Step::SupersedeRun).await?;
         let (Some(row), Some(_)) = (write.run(run).await?, write.run(by).await?) else {
             return Ok(Cancelled::Unknown);
         };
@@ -132,7 +133,7 @@ impl Queue {
     /// is not touched: to measure it once more is a rerun.
     pub async fn retry(&self, run: RunId) -> Result<Retried, StoreError> {
         let now = self.clock.now();
-        let mut write = self.store.write("retry a run").await?;
+        let mut write = self.store.write(Step::RetryRun).await?;
         let Some(row) = write.run(run).await? else { return Ok(Retried::Unknown) };
         if row.state == RunState::Superseded || row.superseded_by.is_some() {
             return Ok(Retried::Superseded { by: row.superseded_by });
@@ -170,7 +171,7 @@ impl Queue {
     /// Measures the commit of a run once more: a new run with the same jobs, whatever the configuration says now.
     pub async fn rerun(&self, run: RunId) -> Result<Rerun, StoreError> {
         let now = self.clock.now();
-        let mut write = self.store.write("rerun a run").await?;
+        let mut write = self.store.write(Step::RerunRun).await?;
         let Some(row) = write.run(run).await? else { return Ok(Rerun::Unknown) };
         let again = NewRun {
             repository: row.repository,

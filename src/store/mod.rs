@@ -33,6 +33,7 @@ use sqlx::{Connection, SqlSafeStr, Sqlite, SqliteConnection, Transaction};
 use self::codec::{Columns, id_column};
 use self::error::sql;
 use crate::model::{InvalidId, next_id};
+use crate::step::Step;
 
 pub use attempts::AttemptEnd;
 pub use commits::Commit;
@@ -85,7 +86,7 @@ pub struct Store {
 /// A write in progress: it holds the database's only write lock until [`Write::commit`], and leaves nothing behind
 /// when dropped.
 #[derive(Debug)]
-pub struct Write(Transaction<'static, Sqlite>);
+pub struct Write(Transaction<'static, Sqlite>, Step);
 
 impl Store {
     /// Opens the store in `state_dir`, makes it where it is absent and brings its tables up to date.
@@ -130,11 +131,11 @@ impl Store {
         })
     }
 
-    /// Begins a write; `doing` names the step in errors ("claim a job").
-    pub async fn write(&self, doing: &'static str) -> Result<Write, StoreError> {
+    /// Begins the write that makes `step`.
+    pub async fn write(&self, step: Step) -> Result<Write, StoreError> {
         // A deferred transaction that reads and then writes fails at once when another writer came between, in spite
         // of the busy timeout; IMMEDIATE takes the write lock first and waits for it.
-        Ok(Write(self.writer.begin_with("BEGIN IMMEDIATE").await.map_err(sql(doing))?))
+        Ok(Write(self.writer.begin_with("BEGIN IMMEDIATE").await.map_err(sql(step.name()))?, step))
     }
 
     /// Copies the database as it is now to a file that is not there yet, while others read and write.
@@ -157,7 +158,7 @@ impl Store {
 impl Write {
     /// Makes the changes lasting.
     pub async fn commit(self) -> Result<(), StoreError> {
-        self.0.commit().await.map_err(sql("commit"))
+        self.1.take(self.0.commit()).await.map_err(sql(format!("commit: {}", self.1)))
     }
 
     /// A new id, larger than every one this store has given.
@@ -206,7 +207,7 @@ async fn migrate(connection: &mut SqliteConnection, path: &Path, migrator: &Migr
     };
     let mut write = connection.begin_with("BEGIN IMMEDIATE").await.map_err(sql(doing()))?;
     migrator.run(&mut *write).await.map_err(wrong)?;
-    write.commit().await.map_err(sql(doing()))
+    Step::Migrate.take(write.commit()).await.map_err(sql(doing()))
 }
 
 #[cfg(test)]

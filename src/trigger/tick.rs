@@ -15,6 +15,7 @@ use crate::config::{RepositoryConfig, TriggerName};
 use crate::model::{BranchName, CommitSha, Control, RunId, Trigger};
 use crate::queue::planner::Selection;
 use crate::queue::{RunPlan, Submitted};
+use crate::step::Step;
 use crate::store::{Outcome, StoreError, TickKey, TickRow};
 
 /// Wait before a tick that could not be answered is tried again; it doubles.
@@ -254,7 +255,7 @@ impl Draft {
 async fn write_down(context: &Context, key: &TickKey, attempts: u32, draft: Draft) -> Result<Answered, StoreError> {
     let Draft { mut answer, plans } = draft;
     let now = context.clock.now();
-    let mut write = context.store.write("answer a tick").await?;
+    let mut write = context.store.write(Step::AnswerTick).await?;
     for (plan, models) in plans {
         if let Submitted::Run(run) = context.queue.submit_within(&mut write, &plan).await? {
             let (branch, sha) = (plan.branch, plan.commit.sha);

@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use benchd::model::Fault;
+use benchd::step::Step;
 use benchd::store::{DATABASE_FILE, RunFilter, StoreError};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{Connection, SqliteConnection};
@@ -172,7 +173,7 @@ async fn processes_that_open_a_new_store_at_once_all_succeed() {
 async fn a_kill_within_a_write_leaves_nothing_of_it() {
     if let Some(dir) = childs_store() {
         let store = Store::open(&dir).await.unwrap();
-        let mut write = store.write("be killed").await.unwrap();
+        let mut write = store.write(Step::SubmitRun).await.unwrap();
         for n in 0..2000 {
             let commit = Commit { sha: format!("{:040x}", n + 1).parse().unwrap(), ..plan(SHA, 0).commit };
             write.record_commit(&commit).await.unwrap();
