@@ -19,7 +19,7 @@ use crate::executor::device::DeviceInventory;
 use crate::executor::room::disk_room;
 use crate::health::{Health, Part, Pulse, with_causes};
 use crate::http::{self, AppState};
-use crate::model::{JobState, RunnerName};
+use crate::model::RunnerName;
 use crate::publish::outbox::{Delivery, Outbox};
 use crate::queue::spec::{ImageOrder, JobSpec};
 use crate::queue::{Pace, Queue};
@@ -361,17 +361,6 @@ fn status(health: &Health) -> String {
 fn notify(state: &[sd_notify::NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
         tracing::debug!("the service manager was not told: {error}");
-    }
-}
-
-/// Whether a job is held by somebody.
-pub(super) fn is_open(job: &JobRow) -> bool {
-    match job.state {
-        JobState::Finished { .. } => false,
-        JobState::WaitingForImage { .. }
-        | JobState::Queued { .. }
-        | JobState::Claimed { .. }
-        | JobState::Running { .. } => true,
     }
 }
 

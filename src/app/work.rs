@@ -1,7 +1,7 @@
 //! The daemon's task that executes jobs: adopts what an earlier daemon left running, then claims whatever fits the
 //! host's free devices. A stop begins nothing new and drops the jobs at hand, whose containers go on.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::runner::connect_engine;
-use super::serve::{Daemon, ROOM_NEEDED_BYTES, ServeError, is_open, worker_on};
+use super::serve::{Daemon, ROOM_NEEDED_BYTES, ServeError, worker_on};
 use crate::config::environment;
 use crate::executor::container::PassId;
 use crate::executor::device::Tools;
@@ -19,10 +19,10 @@ use crate::executor::life::remove_leftovers;
 use crate::executor::room::disk_room;
 use crate::executor::telemetry::{Usage, usage};
 use crate::health::{Part, Pulse, with_causes};
-use crate::model::{BusyDevice, DeviceId, Platform};
+use crate::model::{BusyDevice, DeviceId, JobState, Platform};
 use crate::queue::slots::Inventory;
 use crate::queue::{ClaimOffer, ClaimedJob, Heartbeat};
-use crate::store::{RunFilter, StoreError};
+use crate::store::{JobRow, RunFilter, StoreError};
 
 /// How often a job is asked for, and a lost engine looked for.
 const ASK_EVERY: Duration = Duration::from_millis(500);
@@ -83,7 +83,7 @@ async fn engine(daemon: &Daemon, pulse: &Pulse, stop: &CancellationToken) -> Opt
     }
 }
 
-/// The jobs that this runner still holds, their leases renewed; containers of jobs that are over are removed.
+/// The jobs that this runner still holds, their leases renewed; containers of attempts that are over are removed.
 async fn adopt(daemon: &Daemon, worker: &Worker) -> Result<Vec<ClaimedJob>, StoreError> {
     let mut held = Vec::new();
     for claimed in daemon.queue.held(&daemon.name).await? {
@@ -92,21 +92,28 @@ async fn adopt(daemon: &Daemon, worker: &Worker) -> Result<Vec<ClaimedJob>, Stor
             Heartbeat::Lost => {}
         }
     }
-    let mut over = BTreeSet::new();
+    let mut known = BTreeMap::new();
     for run in daemon.store.list_runs(1000, &RunFilter::default()).await? {
         for job in daemon.store.jobs_of_run(run.run.id).await? {
-            if !is_open(&job) {
-                over.insert(job.id);
-            }
+            known.insert(job.id, held_attempt(&job));
         }
     }
     // Only what this store knows to be over: another benchd may use the same engine.
-    match remove_leftovers(&worker.engine, |pass: &PassId| !over.contains(&pass.job)).await {
+    let keep = |pass: &PassId| known.get(&pass.job).is_none_or(|held| *held == Some(pass.attempt));
+    match remove_leftovers(&worker.engine, keep).await {
         Ok(removed) if removed.is_empty() => {}
-        Ok(removed) => tracing::info!("removed {} containers of jobs that are over", removed.len()),
+        Ok(removed) => tracing::info!("removed {} containers of attempts that are over", removed.len()),
         Err(error) => tracing::warn!("failed to look for left containers: {}", with_causes(&error)),
     }
     Ok(held)
+}
+
+/// The attempt of a job that somebody holds.
+fn held_attempt(job: &JobRow) -> Option<u32> {
+    match job.state {
+        JobState::Claimed { attempt, .. } | JobState::Running { attempt, .. } => Some(attempt),
+        JobState::WaitingForImage { .. } | JobState::Queued { .. } | JobState::Finished { .. } => None,
+    }
 }
 
 fn begin(jobs: &mut JoinSet<()>, worker: &Arc<Worker>, claimed: ClaimedJob) {

@@ -21,7 +21,7 @@ use super::docker::Engine;
 use super::image::{ImageError, PullProgress, ReadyImage, obtain, prune};
 use super::measured::{Measured, measure, nothing};
 use super::outcome::{INPUT_FILE, PassEnd as SuiteEnd, PassError, PassEvent, PassOutcome, RESULTS_DIR, Results};
-use super::pass::run_pass;
+use super::pass::{resume, run_pass};
 use super::room::{CacheRoom, cache_room};
 use super::settings::{fatal_lines, read_only_files, variables};
 use super::workspace::{self, Source};
@@ -181,6 +181,9 @@ impl Worker {
             Trust::Trusted => Profile::Trusted,
             Trust::Untrusted => Profile::untrusted(&self.execution),
         };
+        if let Some(verdict) = self.resumed(claimed, &spec, devices, &profile, listener, cancel).await? {
+            return Ok(verdict);
+        }
         if let Some(reason) = self.skip_reason(&spec) {
             return Ok(Verdict { conclusion: Conclusion::Skipped { reason }, message: None });
         }
@@ -202,7 +205,12 @@ impl Worker {
         };
         listener(JobEvent::ImageReady(&image));
         self.record_image(&image).await?;
-        let request = match self.request(claimed, &spec, &image, devices, profile).await {
+        // The engine's own name for what was never in a registry.
+        let name = match &image.digest {
+            Some(_) => image.exact().to_string(),
+            None => image.id.clone(),
+        };
+        let request = match self.request_with_workspace(claimed, &spec, name, devices, &profile).await {
             Ok(request) => request,
             Err(error) => return Ok(Verdict::failed(FailureKind::WorkspaceFailed, error)),
         };
@@ -229,6 +237,32 @@ impl Worker {
         match ended {
             Ok(outcome) => self.judge(&claimed.claim, &spec, &request.artifacts, &outcome, listener).await,
             Err(error) => self.without_outcome(&claimed.claim, &spec, error).await,
+        }
+    }
+
+    /// Goes on with a pass that an earlier process began, whether or not its image, its repository and its model could
+    /// be had again; `None` when nothing of it is left, or none was begun.
+    async fn resumed(
+        &self,
+        claimed: &ClaimedJob,
+        spec: &JobSpec,
+        devices: &[u32],
+        profile: &Profile,
+        listener: Listener<'_>,
+        cancel: &CancellationToken,
+    ) -> Result<Option<Verdict>, StoreError> {
+        let Some(image) = self.store.begun_with(&claimed.claim, ONLY_PASS).await? else { return Ok(None) };
+        let request = match self.request(claimed, spec, image, devices, profile) {
+            Ok(request) => request,
+            Err(error) => return Ok(Some(Verdict::failed(FailureKind::WorkspaceFailed, error))),
+        };
+        let events = |event: PassEvent<'_>| listener(JobEvent::Pass(event));
+        match Box::pin(resume(&self.engine, &self.clock, &request, &events, cancel)).await {
+            Ok(None) => Ok(None),
+            Ok(Some(outcome)) => {
+                self.judge(&claimed.claim, spec, &request.artifacts, &outcome, listener).await.map(Some)
+            }
+            Err(error) => self.without_outcome(&claimed.claim, spec, error).await.map(Some),
         }
     }
 
@@ -333,13 +367,26 @@ impl Worker {
         }
     }
 
-    async fn request(
+    async fn request_with_workspace(
         &self,
         claimed: &ClaimedJob,
         spec: &JobSpec,
-        image: &ReadyImage,
+        image: String,
         devices: &[u32],
-        profile: Profile,
+        profile: &Profile,
+    ) -> anyhow::Result<PassRequest> {
+        let request = self.request(claimed, spec, image, devices, profile)?;
+        Ok(PassRequest { workspace: self.workspace(spec, &request.artifacts).await?, ..request })
+    }
+
+    /// What a pass of the job is run with, without its workspace.
+    fn request(
+        &self,
+        claimed: &ClaimedJob,
+        spec: &JobSpec,
+        image: String,
+        devices: &[u32],
+        profile: &Profile,
     ) -> anyhow::Result<PassRequest> {
         let target = &claimed.job.target;
         let artifacts = self.artifacts.make_pass_dir(key_of(claimed), ONLY_PASS)?;
@@ -351,25 +398,22 @@ impl Worker {
         }
         Ok(PassRequest {
             id: pass_id(claimed),
-            image: match &image.digest {
-                Some(_) => image.exact().to_string(),
-                None => image.id.clone(),
-            },
+            image,
             platform: target.platform,
             device_type: target.device_type.clone(),
             devices: DeviceAccess::of(&self.execution, target.platform, devices, all),
             files,
-            workspace: self.workspace(spec, &artifacts).await?,
-            env: variables(&spec.suite, &self.execution, &profile),
-            secrets: self.secrets(&profile)?,
-            cache: self.model_cache(&profile),
-            read_only_files: read_only_files(&suite, &self.execution, &profile),
+            workspace: None,
+            env: variables(&spec.suite, &self.execution, profile),
+            secrets: self.secrets(profile)?,
+            cache: self.model_cache(profile),
+            read_only_files: read_only_files(&suite, &self.execution, profile),
             runner_uid: environment::user_id(),
             expected_points: spec.planned.points.iter().map(|point| point.point.clone()).collect(),
             fatal_lines: fatal_lines(&spec.suite),
-            limits: Limits::of(&self.execution, &profile, self.memory_bytes),
+            limits: Limits::of(&self.execution, profile, self.memory_bytes),
             suite,
-            profile,
+            profile: profile.clone(),
             artifacts,
         })
     }

@@ -38,14 +38,7 @@ pub async fn run_pass(
     cancel: &CancellationToken,
 ) -> Result<PassOutcome, PassError> {
     let spec = ContainerSpec::of(request)?;
-    if let Some(outcome) = kept_outcome(&request.artifacts).await? {
-        // benchd died between the end of the pass and the note of it.
-        if let Some(container) = life::find(engine, request.id, request.limits.engine_patience).await? {
-            container.remove().await?;
-        }
-        return Ok(outcome);
-    }
-    if let Some(outcome) = adopt(engine, clock, request, events, cancel).await? {
+    if let Some(outcome) = resume(engine, clock, request, events, cancel).await? {
         return Ok(outcome);
     }
     let begun = async {
@@ -80,18 +73,26 @@ pub async fn run_pass(
     finish(container, clock, request, events, cancel).await
 }
 
-/// Follows the container that an earlier benchd started for this pass, or collects it if it ended meanwhile; `None` when
-/// there is none. One that was made and never started is removed.
+/// Goes on with a pass that an earlier benchd began: takes the outcome that it kept, follows the container that it
+/// started, or collects it if it ended meanwhile; `None` when there is neither. A container that was made and never
+/// started is removed. Neither the request's image nor its workspace is needed.
 ///
 /// # Errors
 /// As [`run_pass`].
-pub async fn adopt(
+pub async fn resume(
     engine: &Engine,
     clock: &Clock,
     request: &PassRequest,
     events: &(dyn Fn(PassEvent<'_>) + Send + Sync),
     cancel: &CancellationToken,
 ) -> Result<Option<PassOutcome>, PassError> {
+    if let Some(outcome) = kept_outcome(&request.artifacts).await? {
+        // benchd died between the end of the pass and the note of it.
+        if let Some(container) = life::find(engine, request.id, request.limits.engine_patience).await? {
+            container.remove().await?;
+        }
+        return Ok(Some(outcome));
+    }
     let Some(container) = life::find(engine, request.id, request.limits.engine_patience).await? else {
         return Ok(None);
     };

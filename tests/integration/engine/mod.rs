@@ -4,6 +4,7 @@
 mod container_image;
 mod doctor;
 mod images;
+mod kills;
 mod pass_case;
 mod passes;
 mod passes_under_fault;

@@ -3,7 +3,7 @@
 mod faults;
 mod foreign;
 mod places;
-mod project;
+pub mod project;
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
