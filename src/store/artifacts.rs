@@ -173,9 +173,8 @@ impl Artifacts {
         }
         for attempt in to_remove(&kept, limits, now) {
             let (artifacts, key) = (self.clone(), attempt.key);
-            let removed = tokio::task::spawn_blocking(move || {
-                Step::RemoveArtifacts.take_blocking(|| artifacts.remove(key))
-            });
+            let removed =
+                tokio::task::spawn_blocking(move || Step::RemoveArtifacts.take_blocking(|| artifacts.remove(key)));
             let removed = removed.await;
             removed.map_err(|error| ArtifactError::Io {
                 doing: "remove",

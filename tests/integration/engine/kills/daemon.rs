@@ -137,7 +137,13 @@ execution:
 
 impl Daemon {
     /// A request with its answer: status and JSON; `None` when no answer came.
-    pub async fn ask(&self, method: Method, path: &str, key: Option<&str>, body: Option<&Value>) -> Option<(u16, Value)> {
+    pub async fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        key: Option<&str>,
+        body: Option<&Value>,
+    ) -> Option<(u16, Value)> {
         let mut request = self.client.request(method, format!("{}{path}", self.url)).bearer_auth(TOKEN);
         if let Some(key) = key {
             request = request.header("idempotency-key", key);

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::daemon::{Case, Daemon};
-use crate::engine::run::project::{BUCKET, Project, TOKEN, files_with};
 use crate::engine::container_image::root_filesystem;
+use crate::engine::run::project::{BUCKET, Project, TOKEN, dying_with_the_test, files, files_with};
 use crate::support::real_registry::RealRegistry;
 
 /// How many numbered lines the suite prints.
@@ -47,7 +47,12 @@ impl World {
         let project = Project::with_registry(RealRegistry::start().await).await;
         let script = "checkout/.buildkite/performance-benchmarks/scripts/run-performance-benchmarks.sh";
         project.write(script, SUITE);
-        let mut world = Self { events: project.path("events"), listener: listen(&project.path("events")), project, commits: Vec::new() };
+        let mut world = Self {
+            events: project.path("events"),
+            listener: listen(&project.path("events")),
+            project,
+            commits: Vec::new(),
+        };
         for number in 0..commits {
             world.project.write("checkout/readme", &number.to_string());
             world.commits.push(world.project.commit());
@@ -75,7 +80,7 @@ impl World {
     pub fn objects(&self, prefix: &str) -> Vec<(String, String)> {
         let root = self.project.s3.file(BUCKET, prefix);
         let mut found = Vec::new();
-        for path in files_with(&root, "") {
+        for path in files(&root) {
             // Beside an object the service keeps files of its own.
             let key = path.strip_prefix(&root).unwrap().to_str().unwrap().to_owned();
             if !key.ends_with(".json") || key.rsplit('/').next().unwrap().starts_with('.') {
@@ -147,7 +152,7 @@ impl Drop for World {
 
 /// Writes down every start and end of a container of benchd's: the engine itself forgets the older ones.
 fn listen(events: &Path) -> Child {
-    let mut command = Command::new("docker");
+    let mut command = dying_with_the_test("docker");
     command.args(["events", "--format", "{{json .}}", "--filter", "label=benchd.run"]);
     command.args(["--filter", "event=start", "--filter", "event=die", "--filter", "type=container"]);
     command.stdout(File::create(events).unwrap()).stderr(Stdio::null()).spawn().unwrap()
