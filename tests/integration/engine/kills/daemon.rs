@@ -6,8 +6,11 @@ use std::path::PathBuf;
 use std::process::{Child, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use benchd::store::DATABASE_FILE;
 use reqwest::Method;
 use serde_json::Value;
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{Connection, SqliteConnection};
 
 use super::world::World;
 
@@ -124,6 +127,30 @@ execution:
             assert!(Instant::now() < until, "{}: the daemon does not listen: {said}", self.name);
             tokio::time::sleep(LOOK_EVERY).await;
         }
+    }
+
+    /// Starts the daemon, which dies at `point` by itself.
+    pub async fn dies_at(&self, point: &str) {
+        match self.serve(Some(point)).await {
+            Started::Listens(daemon) => daemon.dies(point).await,
+            Started::Died(status) => assert_aborted(status, point),
+        }
+    }
+
+    /// Lets a schedule be followed for two hours already, as soon as it is followed.
+    pub async fn set_back(&self, schedule: &str) {
+        let until = Instant::now() + PATIENCE;
+        let statement = "update schedules set since = since - 7200000 where schedule = ?1";
+        let mut database = self.database().await;
+        while sqlx::query(statement).bind(schedule).execute(&mut database).await.unwrap().rows_affected() == 0 {
+            assert!(Instant::now() < until, "{}: `{schedule}` is not followed", self.name);
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    async fn database(&self) -> SqliteConnection {
+        let file = self.dir().join("state").join(DATABASE_FILE);
+        SqliteConnection::connect_with(&SqliteConnectOptions::new().filename(file)).await.unwrap()
     }
 
     /// Starts the daemon, which must listen.

@@ -8,7 +8,7 @@ use super::{NO_SCHEDULE, ended};
 
 const RUNS: usize = 10;
 /// How long a daemon lives, in milliseconds: often too short for anything, sometimes long enough for a job.
-const LIFE_MS: std::ops::Range<u64> = 200..4500;
+const LIFE_MS: std::ops::Range<u64> = 100..2800;
 /// More lives than this are no progress.
 const MOST_LIVES: usize = 200;
 

@@ -196,16 +196,30 @@ async fn tell(world: &World, story: Story, point: &str) {
             assert!((1..=2).contains(&api.asked().len()), "{point}");
         }
         Story::Schedule => {
-            let case = Case::in_bucket(world, point, "engine", "    triggers: {schedule: [\"*/3 * * * * *\"]}");
-            match case.serve(Some(point)).await {
-                Started::Listens(daemon) => daemon.dies(point).await,
-                Started::Died(status) => assert_aborted(status, point),
+            let case = Case::in_bucket(world, point, "engine", TWO_SCHEDULES);
+            let at_start = point.ends_with("follow a schedule");
+            if at_start {
+                case.dies_at(point).await;
+            }
+            // An instant that fell into the time without a daemon is caught up.
+            let daemon = case.listening().await;
+            case.set_back("0 0 * * * *").await;
+            daemon.kill();
+            if !at_start {
+                case.dies_at(point).await;
             }
             let daemon = case.listening().await;
             daemon.wait("/api/v1/runs", |runs| runs.as_array().is_some_and(|runs| runs.iter().any(ended))).await;
-            // What is published is nothing new to the next instants.
-            let answered = |told: &Value| told.to_string().contains("nothing_new");
-            daemon.wait("/api/v1/schedule", answered).await;
+            case.set_back("0 30 * * * *").await;
+            daemon.kill();
+            let daemon = case.listening().await;
+            // What is published is nothing new to the next one.
+            let nothing_new = |tick: &Value| {
+                tick["schedule"] == "0 30 * * * *"
+                    && tick["answer"]["nothing_new"].as_array().is_some_and(|n| !n.is_empty())
+            };
+            let told = |told: &Value| told["latest"].as_array().is_some_and(|ticks| ticks.iter().any(nothing_new));
+            daemon.wait("/api/v1/schedule", told).await;
             let run = daemon.runs().await[0]["id"].as_u64().unwrap();
             assert_told(world, &case, &daemon, run).await;
         }
@@ -227,6 +241,7 @@ async fn tell(world: &World, story: Story, point: &str) {
 }
 
 const NO_SCHEDULE: &str = "    triggers: {schedule: []}";
+const TWO_SCHEDULES: &str = "    triggers: {schedule: [\"0 0 * * * *\", \"0 30 * * * *\"]}";
 
 /// Asks for a run of the first commit while the daemon dies at one point after the other; the daemon that is left
 /// alive, and the run. Whoever asked repeats the request with its key until it has an answer.
