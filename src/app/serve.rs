@@ -221,14 +221,17 @@ where
         }
         pulse.beat();
         let done = one(daemon.clone()).await;
-        daemon.health.report(Part::Database, &done);
         if let Err(error) = done {
+            // Reading alone may work while nothing can be written: well it is when settling says so.
+            daemon.health.trouble(Part::Database, with_causes(&error));
             tracing::warn!("failed to move the rows on: {}", with_causes(&error));
         }
     }
 }
 
 async fn settle_one(daemon: Arc<Daemon>) -> Result<(), StoreError> {
+    daemon.store.ping().await?;
+    daemon.health.well(Part::Database);
     let paused = daemon.queue.pauses().await?;
     match paused.first() {
         Some(pause) => daemon.health.trouble(Part::Paused, format!("{} is paused by {}", pause.what, pause.by)),

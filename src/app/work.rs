@@ -52,7 +52,7 @@ pub(super) async fn run(daemon: Arc<Daemon>, pulse: Pulse, stop: CancellationTok
         pulse.beat();
         match claim_one(&daemon, &worker).await {
             Ok(Some(claimed)) => begin(&mut jobs, &worker, claimed),
-            Ok(None) => daemon.health.well(Part::Database),
+            Ok(None) => {}
             Err(error) => daemon.health.trouble(Part::Database, with_causes(&error)),
         }
     }
@@ -144,10 +144,7 @@ async fn claim_one(daemon: &Daemon, worker: &Worker) -> Result<Option<ClaimedJob
     if alive.is_err() {
         return Ok(None);
     }
-    if let Ok(room) = disk_room(&daemon.config.state_dir)
-        && room.free_bytes < ROOM_NEEDED_BYTES
-    {
-        daemon.health.trouble(Part::Disk, format!("{} MiB are free in the state directory", room.free_bytes >> 20));
+    if !has_room(daemon) {
         return Ok(None);
     }
     let inventory = &daemon.inventory;
@@ -160,6 +157,20 @@ async fn claim_one(daemon: &Daemon, worker: &Worker) -> Result<Option<ClaimedJob
         run: None,
     };
     daemon.queue.claim(&offer).await
+}
+
+/// Whether a job finds room on the state directory's disk; where the disk does not say, it is tried.
+fn has_room(daemon: &Daemon) -> bool {
+    let Ok(room) = disk_room(&daemon.config.state_dir) else { return true };
+    let enough = room.free_bytes >= ROOM_NEEDED_BYTES;
+    match enough {
+        true => daemon.health.well(Part::Disk),
+        false => {
+            let reason = format!("{} MiB are free in the state directory", room.free_bytes >> 20);
+            daemon.health.trouble(Part::Disk, reason);
+        }
+    }
+    enough
 }
 
 /// Devices that others use. Processors are never anybody's alone, so that their load is not asked for.

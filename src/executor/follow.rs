@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bollard::container::LogOutput;
+use chrono::{DateTime, Utc};
 use futures_util::StreamExt;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
@@ -48,13 +49,13 @@ pub(super) async fn follow(
     cancel: &CancellationToken,
 ) -> Result<Followed, PassError> {
     let inspection = container.look(false).await.map_err(|error| gone_error(error, request))?;
-    let now = clock.now();
+    let (now, began) = (clock.now(), Instant::now());
     let path = request.artifacts.join(LOG_FILE);
     tokio::fs::create_dir_all(&request.artifacts).await.map_err(artifacts_error(&request.artifacts))?;
     let file = LogFile::create(&path, request.limits.log_bytes).map_err(artifacts_error(&path))?;
     let mut follower = Follower {
         container,
-        clock,
+        began: (now, began),
         request,
         events,
         entries: Entries::default(),
@@ -66,6 +67,7 @@ pub(super) async fn follow(
     };
     // What was printed before is read first, so that no limit is judged by half of the log.
     follower.catch_up().await?;
+    follower.watch.caught_up();
     let inspection = loop {
         follower.stream(cancel).await?;
         let inspection = follower.wait_for_engine(cancel).await?;
@@ -88,7 +90,7 @@ enum CaughtUp {
 
 struct Follower<'a> {
     container: &'a Container,
-    clock: &'a Clock,
+    began: (DateTime<Utc>, Instant),
     request: &'a PassRequest,
     events: &'a (dyn Fn(PassEvent<'_>) + Send + Sync),
     entries: Entries,
@@ -100,6 +102,12 @@ struct Follower<'a> {
 }
 
 impl Follower<'_> {
+    /// The time as it went by since the beginning: limits are no matter of a clock that is set.
+    fn now(&self) -> DateTime<Utc> {
+        let (at, began) = self.began;
+        at + began.elapsed()
+    }
+
     /// Reads the log as it comes, until the stream ends for whatever reason.
     async fn stream(&mut self, cancel: &CancellationToken) -> Result<(), PassError> {
         self.entries.reopen();
@@ -195,7 +203,8 @@ impl Follower<'_> {
     fn line(&mut self, line: &Line) -> Result<(), PassError> {
         self.file.line(line).map_err(artifacts_error(&self.request.artifacts.join(LOG_FILE)))?;
         (self.events)(PassEvent::Line(line));
-        if let Some(change) = self.watch.line(line, self.clock.now()) {
+        let now = self.now();
+        if let Some(change) = self.watch.line(line, now) {
             (self.events)(PassEvent::Change(&change));
         }
         Ok(())
@@ -209,7 +218,8 @@ impl Follower<'_> {
         if self.stopped.is_some() {
             return Ok(());
         }
-        match self.watch.due(self.clock.now()) {
+        let now = self.now();
+        match self.watch.due(now) {
             None => Ok(()),
             Some(Action::EndBenchmark { point }) => {
                 (self.events)(PassEvent::EndingBenchmark(&point));

@@ -9,6 +9,7 @@ mod pass_case;
 mod passes;
 mod passes_under_fault;
 mod run;
+mod trouble;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -27,7 +27,8 @@ pub struct Case<'a> {
 
 /// A daemon that listens.
 pub struct Daemon {
-    pub child: Child,
+    /// Its process, if it is one of its own.
+    child: Option<Child>,
     url: String,
     client: reqwest::Client,
 }
@@ -82,6 +83,18 @@ execution:
         Self::new(world, name, images, &world.bucket(&prefix), more)
     }
 
+    /// A case that was begun before.
+    pub fn again(world: &'a World, name: &str) -> Self {
+        Self { world, name: name.to_owned() }
+    }
+
+    /// Changes the configuration.
+    pub fn configure(&self, from: &str, to: &str) {
+        let text = fs::read_to_string(self.config()).unwrap();
+        assert!(text.contains(from), "{from:?} is not in {text}");
+        fs::write(self.config(), text.replacen(from, to, 1)).unwrap();
+    }
+
     /// The case's folder.
     pub fn dir(&self) -> PathBuf {
         self.world.project.path(&format!("cases/{}", self.name))
@@ -113,13 +126,14 @@ execution:
     pub async fn serve(&self, point: Option<&str>) -> Started {
         let before = fs::read_to_string(self.log()).unwrap_or_default().len();
         let mut child = self.command(&["serve"], point).spawn().unwrap();
-        let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(60)).build().unwrap();
         let until = Instant::now() + PATIENCE;
         loop {
             let said = fs::read_to_string(self.log()).unwrap();
             let listening = said[before..].lines().find_map(|line| line.split_once("listening on ")?.1.into());
             if let Some(url) = listening.filter(|url: &&str| said[before..].contains(&format!("{url}\n"))) {
-                return Started::Listens(Daemon { child, url: url.trim().to_owned(), client });
+                let mut daemon = Daemon::at(url.trim());
+                daemon.child = Some(child);
+                return Started::Listens(daemon);
             }
             if let Some(status) = child.try_wait().unwrap() {
                 return Started::Died(status);
@@ -163,6 +177,12 @@ execution:
 }
 
 impl Daemon {
+    /// The one that listens at `url`.
+    pub fn at(url: &str) -> Self {
+        let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(60)).build().unwrap();
+        Self { child: None, url: url.to_owned(), client }
+    }
+
     /// A request with its answer: status and JSON; `None` when no answer came.
     pub async fn ask(
         &self,
@@ -203,6 +223,35 @@ impl Daemon {
         self.get("/api/v1/runs").await.as_array().unwrap().clone()
     }
 
+    /// A text that must be there, as monitoring asks for it.
+    pub async fn text(&self, path: &str) -> String {
+        let request = self.client.get(format!("{}{path}", self.url)).bearer_auth(TOKEN);
+        request.send().await.unwrap().text().await.unwrap()
+    }
+
+    /// Waits until `/readyz` names `part`, or no part at all, and `/metrics` tells the same.
+    pub async fn until_trouble(&self, part: Option<&str>) {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let ready: Value = serde_json::from_str(&self.text("/readyz").await).unwrap();
+            let reasons = ready["reasons"].as_array().unwrap();
+            let told = match part {
+                Some(part) => reasons.iter().any(|reason| reason["part"] == part),
+                None => ready["ready"] == true,
+            };
+            let metrics = self.text("/metrics").await;
+            let counted = match part {
+                Some(part) => metrics.contains(&format!("benchd_trouble{{part=\"{part}\"}} 1")),
+                None => metrics.contains("benchd_ready 1"),
+            };
+            if told && counted {
+                return;
+            }
+            assert!(Instant::now() < until, "{part:?}: {ready:#}");
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
     /// Waits until `done` says so of what lies at `path`, and returns it.
     pub async fn wait(&self, path: &str, done: impl Fn(&Value) -> bool) -> Value {
         let until = Instant::now() + PATIENCE;
@@ -220,7 +269,7 @@ impl Daemon {
     pub async fn dies(mut self, point: &str) {
         let until = Instant::now() + PATIENCE;
         loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
+            if let Some(status) = self.child.as_mut().unwrap().try_wait().unwrap() {
                 assert_aborted(status, point);
                 return;
             }
@@ -230,16 +279,17 @@ impl Daemon {
     }
 
     /// Kills it, as `kill -9`.
-    pub fn kill(mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
+    pub fn kill(self) {
+        drop(self);
     }
 }
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        self.child.kill().ok();
-        self.child.wait().ok();
+        if let Some(child) = &mut self.child {
+            child.kill().ok();
+            child.wait().ok();
+        }
     }
 }
 

@@ -3,9 +3,9 @@
 //!
 //! `make faults` visits every step; without `BENCHD_TEST_EVERY_STEP` a choice of them is visited.
 
-mod daemon;
+pub mod daemon;
 mod load;
-mod world;
+pub mod world;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -240,7 +240,7 @@ async fn tell(world: &World, story: Story, point: &str) {
     }
 }
 
-const NO_SCHEDULE: &str = "    triggers: {schedule: []}";
+pub const NO_SCHEDULE: &str = "    triggers: {schedule: []}";
 const TWO_SCHEDULES: &str = "    triggers: {schedule: [\"0 0 * * * *\", \"0 30 * * * *\"]}";
 
 /// Asks for a run of the first commit while the daemon dies at one point after the other; the daemon that is left
@@ -279,6 +279,6 @@ async fn assert_told(world: &World, case: &Case<'_>, daemon: &Daemon, run: u64) 
     assert_eq!(world.puts(&case.name), 1, "{}: put once", case.name);
 }
 
-fn ended(run: &Value) -> bool {
+pub fn ended(run: &Value) -> bool {
     ["published", "failed", "cancelled", "superseded"].iter().any(|state| run["state"] == *state)
 }

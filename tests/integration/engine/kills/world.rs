@@ -16,11 +16,14 @@ use crate::support::real_registry::RealRegistry;
 /// How many numbered lines the suite prints.
 const LINES: usize = 40;
 
+/// Where the suite lies.
+const SCRIPT: &str = "checkout/.buildkite/performance-benchmarks/scripts/run-performance-benchmarks.sh";
+
 /// The suite: prints numbered lines for a second and measures two points.
 const SUITE: &str = r#"
 [[ -z $HF_TOKEN ]]
 mkdir -p benchmarks/results
-for number in $(seq 1 40); do echo "line $number"; sleep 0.025; done
+for number in $(seq 1 LINES); do echo "line $number"; sleep 0.025; done
 point() {
   echo "Running test case $1"
   echo '{}' >"benchmarks/results/$1.commands"
@@ -45,8 +48,7 @@ impl World {
     /// A project of so many commits, whose images lie in the repository `engine`.
     pub async fn new(commits: usize) -> Self {
         let project = Project::with_registry(RealRegistry::start().await).await;
-        let script = "checkout/.buildkite/performance-benchmarks/scripts/run-performance-benchmarks.sh";
-        project.write(script, SUITE);
+        project.write(SCRIPT, &SUITE.replace("LINES", &LINES.to_string()));
         let mut world = Self {
             events: project.path("events"),
             listener: listen(&project.path("events")),
@@ -61,6 +63,15 @@ impl World {
             world.push("engine", &sha).await;
         }
         world
+    }
+
+    /// A commit whose suite prints so many numbered lines, with its image; its id. A line takes 25 ms.
+    pub async fn commit(&mut self, lines: usize) -> String {
+        self.project.write(SCRIPT, &SUITE.replace("LINES", &lines.to_string()));
+        let sha = self.project.commit();
+        self.push("engine", &sha).await;
+        self.commits.push(sha.clone());
+        sha
     }
 
     /// Puts an image for `sha` into a repository.
@@ -125,6 +136,11 @@ impl World {
 
     /// Everything about a run that came to its end although the daemon was killed.
     pub async fn assert_whole(&self, case: &Case<'_>, daemon: &Daemon, run: u64) {
+        self.assert_whole_of(case, daemon, run, LINES).await;
+    }
+
+    /// The same of a suite with another number of lines.
+    pub async fn assert_whole_of(&self, case: &Case<'_>, daemon: &Daemon, run: u64, lines: usize) {
         let name = &case.name;
         let shown = daemon.get(&format!("/api/v1/runs/{run}")).await;
         assert_eq!(shown["state"], "published", "{name}: {shown:#}");
@@ -137,7 +153,7 @@ impl World {
         assert_eq!(attempts[0]["passes"].as_array().unwrap().len(), 1, "{name}: {shown:#}");
         assert_eq!(attempts[0]["passes"][0]["points"].as_array().unwrap().len(), 2, "{name}: {shown:#}");
         let log = case.dir().join(format!("state/artifacts/{run}/{}/1/1/console.log", jobs[0]["id"]));
-        assert_log(&log, name);
+        assert_log(&log, lines, name);
         assert_eq!(left(run), "", "{name}: a container is left");
         assert_eq!(files_with(&case.dir().join("state"), TOKEN), Vec::<PathBuf>::new(), "{name}: the token is kept");
     }
@@ -159,17 +175,17 @@ fn listen(events: &Path) -> Child {
 }
 
 /// Containers of a run, running or not.
-fn left(run: u64) -> String {
+pub fn left(run: u64) -> String {
     let filter = format!("label=benchd.run={run}");
     let output = Command::new("docker").args(["ps", "--all", "--quiet", "--filter", &filter]).output().unwrap();
     String::from_utf8(output.stdout).unwrap()
 }
 
 /// Every line of the suite once, in order.
-fn assert_log(path: &Path, name: &str) {
+fn assert_log(path: &Path, lines: usize, name: &str) {
     let log = fs::read_to_string(path).unwrap_or_else(|error| panic!("{name}: {}: {error}", path.display()));
     let numbers = log.lines().filter_map(|line| line.split_once("line ")?.1.trim().parse::<usize>().ok());
-    assert_eq!(numbers.collect::<Vec<_>>(), (1..=LINES).collect::<Vec<_>>(), "{name}: {log}");
+    assert_eq!(numbers.collect::<Vec<_>>(), (1..=lines).collect::<Vec<_>>(), "{name}: {log}");
 }
 
 /// The records of one run of the suite.
