@@ -26,6 +26,8 @@ use crate::store::{JobRow, RunFilter, StoreError};
 
 /// How often a job is asked for, and a lost engine looked for.
 const ASK_EVERY: Duration = Duration::from_millis(500);
+/// How long a job waits for a database that cannot be written before it tries again.
+const WRITE_AGAIN_AFTER: Duration = Duration::from_secs(2);
 /// How often an engine that is away is looked for.
 const CONNECT_EVERY: Duration = Duration::from_secs(5);
 
@@ -128,9 +130,18 @@ fn begin(jobs: &mut JoinSet<()>, worker: &Arc<Worker>, claimed: ClaimedJob) {
                 tracing::warn!(job.id = %job, "{notice}");
             }
         };
-        match Box::pin(worker.execute(&claimed, &devices, &log, &cancel)).await {
-            Ok(conclusion) => tracing::info!(job.id = %job, "the attempt ended: {conclusion}"),
-            Err(error) => tracing::error!(job.id = %job, "failed to write down a job: {}", with_causes(&error)),
+        loop {
+            match Box::pin(worker.execute(&claimed, &devices, &log, &cancel)).await {
+                Ok(conclusion) => tracing::info!(job.id = %job, "the attempt ended: {conclusion}"),
+                // What was measured is kept beside the store: the same attempt goes on from it.
+                Err(error @ (StoreError::Locked { .. } | StoreError::DiskFull { .. })) => {
+                    tracing::warn!(job.id = %job, "failed to write down a job, trying again: {}", with_causes(&error));
+                    tokio::time::sleep(WRITE_AGAIN_AFTER).await;
+                    continue;
+                }
+                Err(error) => tracing::error!(job.id = %job, "failed to write down a job: {}", with_causes(&error)),
+            }
+            break;
         }
     });
 }
