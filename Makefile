@@ -1,6 +1,6 @@
 # What a person types. `make` lists it.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast lint bench dist setup engine clean-test
+.PHONY: help demo test test-fast faults lint bench dist setup engine clean-test
 
 # Programs that test what `cargo test` cannot, one file each.
 CHECKS := $(sort $(wildcard tests/checks/*.sh))
@@ -18,6 +18,9 @@ test: setup engine ## All tests: unit, integration with a real engine and regist
 
 test-fast: ## The tests that need neither an engine nor root
 	cargo test --locked --workspace -- --skip engine::
+
+faults: setup engine ## A daemon that dies before and after every lasting step, and at random moments under load
+	BENCHD_TEST_EVERY_STEP=1 cargo test --locked --test integration -- kills::
 
 lint: ## Formatting, clippy, documentation, scripts, unused and refused dependencies
 	cargo fmt --all --check

@@ -21,6 +21,7 @@ pub mod queue;
 pub mod redact;
 pub mod registry;
 pub mod results;
+pub mod step;
 pub mod store;
 pub mod suite;
 pub mod trigger;

@@ -18,6 +18,7 @@ use crate::queue::planner::{Host, Selection, plan};
 use crate::queue::{PointOutcome, SeriesMeasurement, configurations};
 use crate::results::identity::{Hints, KnownBenchmark};
 use crate::results::object::{ObjectFault, PublishedJob, PublishedMeasurement, PublishedObject, read_object};
+use crate::step::Step;
 use crate::store::{Commit, ImportOutcome, ImportedJob, ObjectEntry, ObjectMark, Store, StoreError};
 use crate::suite::{ReadError, read_platform};
 
@@ -328,7 +329,7 @@ async fn take(
     let outcome = match store {
         None => ImportOutcome::Added { jobs: u32::try_from(jobs.len()).unwrap_or(u32::MAX) },
         Some(store) => {
-            let mut write = store.write("import an object").await?;
+            let mut write = store.write(Step::ImportObject).await?;
             let outcome = write.import_object(mark, &entry, &jobs, again, clock.now()).await?;
             write.commit().await?;
             outcome

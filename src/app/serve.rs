@@ -19,7 +19,7 @@ use crate::executor::device::DeviceInventory;
 use crate::executor::room::disk_room;
 use crate::health::{Health, Part, Pulse, Trouble, with_causes};
 use crate::http::{self, AppState};
-use crate::model::{JobState, RunnerName};
+use crate::model::RunnerName;
 use crate::publish::outbox::{Delivery, Outbox};
 use crate::publish::tell::Teller;
 use crate::queue::slots::Inventory;
@@ -290,14 +290,17 @@ where
         }
         pulse.beat();
         let Some(done) = unless_stopped(&stop, FINISH_WITHIN, one(daemon.clone())).await else { return Ok(()) };
-        daemon.health.report(Part::Database, &done);
         if let Err(error) = done {
+            // Reading alone may work while nothing can be written: well it is when settling says so.
+            daemon.health.trouble(Part::Database, with_causes(&error));
             tracing::warn!("failed to move the rows on: {}", with_causes(&error));
         }
     }
 }
 
 async fn settle_one(daemon: Arc<Daemon>) -> Result<(), StoreError> {
+    daemon.store.ping().await?;
+    daemon.health.well(Part::Database);
     let paused = daemon.queue.pauses().await?;
     match paused.first() {
         Some(pause) => daemon.health.trouble(Part::Paused, format!("{} is paused by {}", pause.what, pause.by)),
@@ -434,17 +437,6 @@ fn status(health: &Health) -> String {
 fn notify(state: &[sd_notify::NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
         tracing::debug!("the service manager was not told: {error}");
-    }
-}
-
-/// Whether a job is held by somebody.
-pub(super) fn is_open(job: &JobRow) -> bool {
-    match job.state {
-        JobState::Finished { .. } => false,
-        JobState::WaitingForImage { .. }
-        | JobState::Queued { .. }
-        | JobState::Claimed { .. }
-        | JobState::Running { .. } => true,
     }
 }
 

@@ -1,7 +1,7 @@
 //! The daemon's task that executes jobs: adopts what an earlier daemon left running, then claims whatever fits the
 //! host's free devices. A stop begins nothing new and drops the jobs at hand, whose containers go on or are stopped.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::alive::end_what_is_left;
 use super::runner::connect_engine;
-use super::serve::{Daemon, ROOM_NEEDED_BYTES, ServeError, is_open, worker_on};
+use super::serve::{Daemon, ROOM_NEEDED_BYTES, ServeError, worker_on};
 use crate::config::{OnStop, WhenBusy, environment};
 use crate::executor::container::PassId;
 use crate::executor::device::Tools;
@@ -22,9 +22,9 @@ use crate::executor::life::remove_leftovers;
 use crate::executor::room::disk_room;
 use crate::executor::telemetry::{Usage, usage};
 use crate::health::{Part, Pulse, with_causes};
-use crate::model::{BusyDevice, Conclusion, DeviceId, FailureKind};
+use crate::model::{BusyDevice, Conclusion, DeviceId, FailureKind, JobState};
 use crate::queue::{AttemptEnd, ClaimOffer, ClaimedJob, Heartbeat};
-use crate::store::{RunFilter, StoreError};
+use crate::store::{JobRow, RunFilter, StoreError};
 use crate::trigger::Context;
 use crate::trigger::pull::{MayStart, may_start};
 
@@ -33,6 +33,8 @@ use crate::trigger::pull::{MayStart, may_start};
 const ASK_EVERY: Duration = Duration::from_secs(5);
 /// How long stopping a container may take when the daemon stops; less than service managers wait.
 const GIVE_BACK_WITHIN: Duration = Duration::from_secs(40);
+/// How long a job waits for a database that cannot be written before it tries again.
+const WRITE_AGAIN_AFTER: Duration = Duration::from_secs(2);
 /// How often an engine that is away is looked for.
 const CONNECT_EVERY: Duration = Duration::from_secs(5);
 
@@ -74,7 +76,7 @@ pub(super) async fn run(
                 }
                 continue;
             }
-            Ok(None) => daemon.health.well(Part::Database),
+            Ok(None) => {}
             Err(error) => daemon.health.trouble(Part::Database, with_causes(&error)),
         }
         tokio::select! {
@@ -143,7 +145,7 @@ async fn engine(daemon: &Daemon, pulse: &Pulse, stop: &CancellationToken) -> Opt
     }
 }
 
-/// The jobs that this runner still holds, their leases renewed; containers of jobs that are over are removed.
+/// The jobs that this runner still holds, their leases renewed; containers of attempts that are over are removed.
 async fn adopt(daemon: &Daemon, worker: &Worker) -> Result<Vec<ClaimedJob>, StoreError> {
     let mut held = Vec::new();
     for claimed in daemon.queue.held(&daemon.name).await? {
@@ -152,18 +154,17 @@ async fn adopt(daemon: &Daemon, worker: &Worker) -> Result<Vec<ClaimedJob>, Stor
             Heartbeat::Lost => {}
         }
     }
-    let mut over = BTreeSet::new();
+    let mut known = BTreeMap::new();
     for run in daemon.store.list_runs(1000, &RunFilter::default()).await? {
         for job in daemon.store.jobs_of_run(run.run.id).await? {
-            if !is_open(&job) {
-                over.insert(job.id);
-            }
+            known.insert(job.id, held_attempt(&job));
         }
     }
     // Only what this store knows to be over: another benchd may use the same engine.
-    match remove_leftovers(&worker.engine, |pass: &PassId| !over.contains(&pass.job)).await {
+    let keep = |pass: &PassId| known.get(&pass.job).is_none_or(|held| *held == Some(pass.attempt));
+    match remove_leftovers(&worker.engine, keep).await {
         Ok(removed) if removed.is_empty() => {}
-        Ok(removed) => tracing::info!("removed {} containers of jobs that are over", removed.len()),
+        Ok(removed) => tracing::info!("removed {} containers of attempts that are over", removed.len()),
         Err(error) => tracing::warn!("failed to look for left containers: {}", with_causes(&error)),
     }
     Ok(held)
@@ -179,6 +180,14 @@ async fn clear(daemon: &Daemon, worker: &Worker) {
     }
 }
 
+/// The attempt of a job that somebody holds.
+fn held_attempt(job: &JobRow) -> Option<u32> {
+    match job.state {
+        JobState::Claimed { attempt, .. } | JobState::Running { attempt, .. } => Some(attempt),
+        JobState::WaitingForImage { .. } | JobState::Queued { .. } | JobState::Finished { .. } => None,
+    }
+}
+
 fn begin(jobs: &mut JoinSet<()>, worker: &Arc<Worker>, claimed: ClaimedJob) {
     let worker = worker.clone();
     jobs.spawn(async move {
@@ -191,9 +200,18 @@ fn begin(jobs: &mut JoinSet<()>, worker: &Arc<Worker>, claimed: ClaimedJob) {
                 tracing::warn!(job.id = %job, "{notice}");
             }
         };
-        match Box::pin(worker.execute(&claimed, &devices, &log, &cancel)).await {
-            Ok(conclusion) => tracing::info!(job.id = %job, "the attempt ended: {conclusion}"),
-            Err(error) => tracing::error!(job.id = %job, "failed to write down a job: {}", with_causes(&error)),
+        loop {
+            match Box::pin(worker.execute(&claimed, &devices, &log, &cancel)).await {
+                Ok(conclusion) => tracing::info!(job.id = %job, "the attempt ended: {conclusion}"),
+                // What was measured is kept beside the store: the same attempt goes on from it.
+                Err(error @ (StoreError::Locked { .. } | StoreError::DiskFull { .. })) => {
+                    tracing::warn!(job.id = %job, "failed to write down a job, trying again: {}", with_causes(&error));
+                    tokio::time::sleep(WRITE_AGAIN_AFTER).await;
+                    continue;
+                }
+                Err(error) => tracing::error!(job.id = %job, "failed to write down a job: {}", with_causes(&error)),
+            }
+            break;
         }
     });
 }
@@ -238,10 +256,7 @@ async fn claim_one(daemon: &Daemon, worker: &Worker) -> Result<Option<ClaimedJob
     if alive.is_err() {
         return Ok(None);
     }
-    if let Ok(room) = disk_room(&daemon.config.state_dir)
-        && room.free_bytes < ROOM_NEEDED_BYTES
-    {
-        daemon.health.trouble(Part::Disk, format!("{} MiB are free in the state directory", room.free_bytes >> 20));
+    if !has_room(daemon) {
         return Ok(None);
     }
     let free = offer(daemon);
@@ -251,6 +266,20 @@ async fn claim_one(daemon: &Daemon, worker: &Worker) -> Result<Option<ClaimedJob
     }
     let Some(busy) = busy(daemon).await? else { return Ok(None) };
     daemon.queue.claim(&ClaimOffer { busy, ..free }).await
+}
+
+/// Whether a job finds room on the state directory's disk; where the disk does not say, it is tried.
+fn has_room(daemon: &Daemon) -> bool {
+    let Ok(room) = disk_room(&daemon.config.state_dir) else { return true };
+    let enough = room.free_bytes >= ROOM_NEEDED_BYTES;
+    match enough {
+        true => daemon.health.well(Part::Disk),
+        false => {
+            let reason = format!("{} MiB are free in the state directory", room.free_bytes >> 20);
+            daemon.health.trouble(Part::Disk, reason);
+        }
+    }
+    enough
 }
 
 /// The devices that others use; `None` when the tool that tells it fails, which is not taken for "none".

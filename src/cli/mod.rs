@@ -151,6 +151,13 @@ impl Failure {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     terminal::init_logging(&cli.log, cli.log_format);
+    #[cfg(debug_assertions)]
+    if let Some(text) = crate::config::environment::abort_at() {
+        match text.parse() {
+            Ok(point) => crate::step::abort::at(point),
+            Err(error) => terminal::say(format_args!("benchd: {error}")),
+        }
+    }
     let answer = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
         Ok(runtime) => runtime.block_on(dispatch(cli.command)),
         Err(error) => Err(Failure::infrastructure(anyhow::Error::from(error).context("failed to start the runtime"))),

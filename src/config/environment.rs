@@ -54,6 +54,12 @@ pub fn no_proxy() -> Option<String> {
     text("no_proxy").or_else(|| text("NO_PROXY"))
 }
 
+/// Where this process is to abort, for tests of what a kill leaves (`BENCHD_ABORT_AT`).
+#[cfg(debug_assertions)]
+pub fn abort_at() -> Option<String> {
+    text("BENCHD_ABORT_AT")
+}
+
 /// The folders in which tools are looked for (`PATH`).
 pub fn search_path() -> Vec<PathBuf> {
     variable("PATH").map(|value| std::env::split_paths(&value).collect()).unwrap_or_default()

@@ -74,14 +74,14 @@ pub(super) async fn follow(
     cancel: &CancellationToken,
 ) -> Result<Followed, PassError> {
     let inspection = container.look(false).await.map_err(|error| gone_error(error, request))?;
-    let now = clock.now();
+    let (now, began) = (clock.now(), Instant::now());
     let path = request.artifacts.join(LOG_FILE);
     tokio::fs::create_dir_all(&request.artifacts).await.map_err(artifacts_error(&request.artifacts))?;
     let file = LogFile::create(&path, request.limits.log_bytes).map_err(artifacts_error(&path))?;
     let began_at = inspection.started_at.unwrap_or(now);
     let mut follower = Follower {
         container,
-        clock,
+        began: (now, began),
         request,
         events,
         entries: Entries::default(),
@@ -100,6 +100,7 @@ pub(super) async fn follow(
     };
     // What was printed before is read first, so that no limit is judged by half of the log.
     follower.catch_up().await?;
+    follower.watch.caught_up();
     let inspection = loop {
         if follower.stream(cancel).await? == StreamEnd::Broken {
             follower.gaps = Gaps::Possible;
@@ -136,7 +137,7 @@ enum StreamEnd {
 
 struct Follower<'a> {
     container: &'a Container,
-    clock: &'a Clock,
+    began: (DateTime<Utc>, Instant),
     request: &'a PassRequest,
     events: &'a (dyn Fn(PassEvent<'_>) + Send + Sync),
     entries: Entries,
@@ -152,6 +153,12 @@ struct Follower<'a> {
 }
 
 impl Follower<'_> {
+    /// The time as it went by since the beginning: limits are no matter of a clock that is set.
+    fn now(&self) -> DateTime<Utc> {
+        let (at, began) = self.began;
+        at + began.elapsed()
+    }
+
     /// Reads the log as it comes, until the stream ends for whatever reason.
     async fn stream(&mut self, cancel: &CancellationToken) -> Result<StreamEnd, PassError> {
         self.entries.reopen();
@@ -252,7 +259,8 @@ impl Follower<'_> {
         self.file.line(line).map_err(artifacts_error(&self.request.artifacts.join(LOG_FILE)))?;
         self.heard.line(line);
         (self.events)(PassEvent::Line(line));
-        if let Some(change) = self.watch.line(line, self.clock.now()) {
+        let now = self.now();
+        if let Some(change) = self.watch.line(line, now) {
             (self.events)(PassEvent::Change(&change));
         }
         Ok(())
@@ -266,7 +274,8 @@ impl Follower<'_> {
         if self.stopped.is_some() {
             return Ok(());
         }
-        match self.watch.due(self.clock.now()) {
+        let now = self.now();
+        match self.watch.due(now) {
             None => Ok(()),
             Some(Action::EndBenchmark { point }) => {
                 (self.events)(PassEvent::EndingBenchmark(&point));
@@ -311,7 +320,7 @@ impl Follower<'_> {
 
     /// Looks at the container as soon as the engine answers.
     async fn wait_for_engine(&mut self, cancel: &CancellationToken) -> Result<Inspection, PassError> {
-        let away_since = self.clock.now();
+        let away_since = self.now();
         let look = self.container.look(false);
         tokio::pin!(look);
         let quick = tokio::time::timeout(TICK, &mut look).await;
@@ -326,7 +335,7 @@ impl Follower<'_> {
                 };
                 self.gaps = Gaps::Possible;
                 if let Ok(seen) = &answer {
-                    let back_at = self.clock.now();
+                    let back_at = self.now();
                     // Nothing that ended is disturbed.
                     let until = seen.ended_at.map_or(back_at, |ended_at| ended_at.min(back_at));
                     self.away_for += (until - away_since).max(TimeDelta::zero());
@@ -382,7 +391,7 @@ impl Follower<'_> {
     fn rewrite(&mut self, lines: &[CopiedLine]) -> Result<PassNotice, PassError> {
         let path = self.request.artifacts.join(LOG_FILE);
         self.file = LogFile::create(&path, self.request.limits.log_bytes).map_err(artifacts_error(&path))?;
-        let now = self.clock.now();
+        let now = self.now();
         let mut watch = Watch::new(self.request, self.began_at, now);
         for CopiedLine { line, heard } in lines {
             self.file.line(line).map_err(artifacts_error(&path))?;

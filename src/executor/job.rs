@@ -23,7 +23,7 @@ use super::docker::Engine;
 use super::image::{ImageError, PullProgress, ReadyImage, obtain, prune};
 use super::measured::Measured;
 use super::outcome::{INPUT_FILE, PassEvent};
-use super::pass::run_pass;
+use super::pass::{resume, run_pass};
 use super::room::{CacheRoom, cache_room};
 use super::settings::{fatal_lines, read_only_files, variables};
 use super::telemetry::{SYS, memory_nodes};
@@ -36,6 +36,7 @@ use crate::model::{Conclusion, FailureKind, Role};
 use crate::queue::spec::{ImageOrder, JobSpec, Trust};
 use crate::queue::{AttemptEnd, ClaimedJob, Heartbeat, Outcome, PassStart, Queue};
 use crate::registry::Registry;
+use crate::step::Step;
 use crate::store::artifacts::{Artifacts, AttemptKey};
 use crate::store::{Store, StoreError};
 
@@ -202,6 +203,9 @@ impl Worker {
             Trust::Trusted => Profile::Trusted,
             Trust::Untrusted => Profile::untrusted(&self.execution),
         };
+        if let Some(verdict) = self.resumed(claimed, &spec, devices, &profile, listener, cancel).await? {
+            return Ok(verdict);
+        }
         if let Some(reason) = self.skip_reason(&spec) {
             return Ok(Verdict { conclusion: Conclusion::Skipped { reason }, message: None });
         }
@@ -223,7 +227,12 @@ impl Worker {
         };
         listener(JobEvent::ImageReady(&image));
         self.record_image(&image).await?;
-        let request = match self.request(claimed, &spec, &image, devices, profile).await {
+        // The engine's own name for what was never in a registry.
+        let name = match &image.digest {
+            Some(_) => image.exact().to_string(),
+            None => image.id.clone(),
+        };
+        let request = match self.request_with_workspace(claimed, &spec, name, devices, &profile).await {
             Ok(request) => request,
             Err(error) => return Ok(Verdict::failed(FailureKind::WorkspaceFailed, error)),
         };
@@ -250,6 +259,32 @@ impl Worker {
         match ended {
             Ok(outcome) => self.judge(&claimed.claim, &spec, &request.artifacts, &outcome, listener).await,
             Err(error) => self.without_outcome(&claimed.claim, &spec, error).await,
+        }
+    }
+
+    /// Goes on with a pass that an earlier process began, whether or not its image, its repository and its model could
+    /// be had again; `None` when nothing of it is left, or none was begun.
+    async fn resumed(
+        &self,
+        claimed: &ClaimedJob,
+        spec: &JobSpec,
+        devices: &[u32],
+        profile: &Profile,
+        listener: Listener<'_>,
+        cancel: &CancellationToken,
+    ) -> Result<Option<Verdict>, StoreError> {
+        let Some(image) = self.store.begun_with(&claimed.claim, ONLY_PASS).await? else { return Ok(None) };
+        let request = match self.request(claimed, spec, image, devices, profile) {
+            Ok(request) => request,
+            Err(error) => return Ok(Some(Verdict::failed(FailureKind::WorkspaceFailed, error))),
+        };
+        let events = |event: PassEvent<'_>| listener(JobEvent::Pass(event));
+        match Box::pin(resume(&self.engine, &self.clock, &request, &events, cancel)).await {
+            Ok(None) => Ok(None),
+            Ok(Some(outcome)) => {
+                self.judge(&claimed.claim, spec, &request.artifacts, &outcome, listener).await.map(Some)
+            }
+            Err(error) => self.without_outcome(&claimed.claim, spec, error).await.map(Some),
         }
     }
 
@@ -328,7 +363,7 @@ impl Worker {
     /// Keeps the record of what benchd pulled, and prunes what is no longer needed.
     async fn record_image(&self, image: &ReadyImage) -> Result<(), StoreError> {
         let now = self.clock.now();
-        let mut write = self.store.write("record an image").await?;
+        let mut write = self.store.write(Step::RecordImage).await?;
         if let Some(pulled) = image.pulled(now) {
             write.record_image(&pulled).await?;
         }
@@ -341,7 +376,7 @@ impl Worker {
         let others = usize::try_from(keep.keep).unwrap_or(usize::MAX).saturating_sub(1);
         match prune(&self.engine, &ours, others, keep.min_free.bytes()).await {
             Ok(pruned) => {
-                let mut write = self.store.write("forget pruned images").await?;
+                let mut write = self.store.write(Step::ForgetImages).await?;
                 for gone in pruned.removed.iter().chain(&pruned.released) {
                     let _forgotten: Outcome = write.forget_image(&gone.image_id).await?;
                 }
@@ -354,13 +389,26 @@ impl Worker {
         }
     }
 
-    async fn request(
+    async fn request_with_workspace(
         &self,
         claimed: &ClaimedJob,
         spec: &JobSpec,
-        image: &ReadyImage,
+        image: String,
         devices: &[u32],
-        profile: Profile,
+        profile: &Profile,
+    ) -> anyhow::Result<PassRequest> {
+        let request = self.request(claimed, spec, image, devices, profile)?;
+        Ok(PassRequest { workspace: self.workspace(spec, &request.artifacts).await?, ..request })
+    }
+
+    /// What a pass of the job is run with, without its workspace.
+    fn request(
+        &self,
+        claimed: &ClaimedJob,
+        spec: &JobSpec,
+        image: String,
+        devices: &[u32],
+        profile: &Profile,
     ) -> anyhow::Result<PassRequest> {
         let target = &claimed.job.target;
         let artifacts = self.artifacts.make_pass_dir(key_of(claimed), ONLY_PASS)?;
@@ -372,10 +420,7 @@ impl Worker {
         }
         Ok(PassRequest {
             id: pass_id(claimed),
-            image: match &image.digest {
-                Some(_) => image.exact().to_string(),
-                None => image.id.clone(),
-            },
+            image,
             platform: target.platform,
             device_type: target.device_type.clone(),
             devices: DeviceAccess::of(&self.execution, target.platform, devices, all),
@@ -385,17 +430,17 @@ impl Worker {
                 .clone()
                 .map(|cpus| Binding { memory_nodes: memory_nodes(target.platform, Path::new(SYS), &cpus), cpus }),
             files,
-            workspace: self.workspace(spec, &artifacts).await?,
-            env: variables(&spec.suite, &self.execution, &profile),
-            secrets: self.secrets(&profile)?,
-            cache: self.model_cache(&profile),
-            read_only_files: read_only_files(&suite, &self.execution, &profile),
+            workspace: None,
+            env: variables(&spec.suite, &self.execution, profile),
+            secrets: self.secrets(profile)?,
+            cache: self.model_cache(profile),
+            read_only_files: read_only_files(&suite, &self.execution, profile),
             runner_uid: environment::user_id(),
             expected_points: spec.planned.points.iter().map(|point| point.point.clone()).collect(),
             fatal_lines: fatal_lines(&spec.suite),
-            limits: Limits::of(&self.execution, &profile, self.memory_bytes),
+            limits: Limits::of(&self.execution, profile, self.memory_bytes),
             suite,
-            profile,
+            profile: profile.clone(),
             artifacts,
         })
     }
@@ -411,7 +456,7 @@ impl Worker {
         };
         let scratch = self.state_dir.join("repositories").join(spec.repository.as_str());
         let tar = artifacts.join("workspace.tar");
-        workspace::pack(&source, &spec.sha, &scratch, &tar).await?;
+        Step::PackWorkspace.take(workspace::pack(&source, &spec.sha, &scratch, &tar)).await?;
         Ok(Some(tar))
     }
 

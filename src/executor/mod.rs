@@ -24,4 +24,4 @@ pub mod watch;
 pub mod workspace;
 
 pub use outcome::{PassEnd, PassError, PassEvent, PassNotice, PassOutcome, Results};
-pub use pass::{adopt, run_pass};
+pub use pass::{resume, run_pass};

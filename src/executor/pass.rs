@@ -8,6 +8,7 @@ use tokio_util::io::{StreamReader, SyncIoBridge};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
+use crate::step::Step;
 
 use super::collect::{CollectError, unpack};
 use super::container::{ContainerSpec, PassRequest, Profile};
@@ -41,25 +42,18 @@ pub async fn run_pass(
     cancel: &CancellationToken,
 ) -> Result<PassOutcome, PassError> {
     let spec = ContainerSpec::of(request)?;
-    if let Some(outcome) = kept_outcome(&request.artifacts).await? {
-        // benchd died between the end of the pass and the note of it.
-        if let Some(container) = life::find(engine, request.id, request.limits.engine_patience).await? {
-            container.remove().await?;
-        }
-        return Ok(outcome);
-    }
-    if let Some(outcome) = adopt(engine, clock, request, events, cancel).await? {
+    if let Some(outcome) = resume(engine, clock, request, events, cancel).await? {
         return Ok(outcome);
     }
     let begun = async {
         let input = input::archive(request).map_err(artifacts_error(&request.artifacts))?;
-        keep(&request.artifacts, &spec, &input).await?;
+        Step::KeepInput.take(keep(&request.artifacts, &spec, &input)).await?;
         match &request.profile {
             Profile::Trusted => {}
             Profile::Untrusted { network } => network::ensure_untrusted(engine, network).await?,
         }
         let patience = request.limits.engine_patience;
-        let made = Container::create(engine, &spec, &request.secrets, patience).await;
+        let made = Step::CreateContainer.take(Container::create(engine, &spec, &request.secrets, patience)).await;
         let container = made.map_err(|error| create_error(error, &spec.image))?;
         match fill_and_start(&container, request, input).await {
             Ok(()) => Ok(container),
@@ -83,18 +77,26 @@ pub async fn run_pass(
     finish(container, Origin::Started, clock, request, events, cancel).await
 }
 
-/// Follows the container that an earlier benchd started for this pass, or collects it if it ended meanwhile; `None` when
-/// there is none. One that was made and never started is removed.
+/// Goes on with a pass that an earlier benchd began: takes the outcome that it kept, follows the container that it
+/// started, or collects it if it ended meanwhile; `None` when there is neither. A container that was made and never
+/// started is removed. Neither the request's image nor its workspace is needed.
 ///
 /// # Errors
 /// As [`run_pass`].
-pub async fn adopt(
+pub async fn resume(
     engine: &Engine,
     clock: &Clock,
     request: &PassRequest,
     events: &(dyn Fn(PassEvent<'_>) + Send + Sync),
     cancel: &CancellationToken,
 ) -> Result<Option<PassOutcome>, PassError> {
+    if let Some(outcome) = kept_outcome(&request.artifacts).await? {
+        // benchd died between the end of the pass and the note of it.
+        if let Some(container) = life::find(engine, request.id, request.limits.engine_patience).await? {
+            container.remove().await?;
+        }
+        return Ok(Some(outcome));
+    }
     let Some(container) = life::find(engine, request.id, request.limits.engine_patience).await? else {
         return Ok(None);
     };
@@ -150,8 +152,8 @@ async fn fill_and_start(container: &Container, request: &PassRequest, input: Vec
     if let Some(workspace) = &request.workspace {
         container.put_file(&request.suite.workdir, workspace).await?;
     }
-    container.put("/", input).await?;
-    container.start().await.map_err(|error| match &error {
+    Step::FillContainer.take(container.put("/", input)).await?;
+    Step::StartContainer.take(container.start()).await.map_err(|error| match &error {
         EngineError::Answer { message, .. } => PassError::Start { message: message.clone() },
         EngineError::NotRunning { .. }
         | EngineError::PermissionDenied { .. }
@@ -184,8 +186,8 @@ async fn finish(
     let outcome = Box::pin(follow_and_collect(&container, origin, clock, request, events, cancel)).await;
     match outcome {
         Ok(outcome) => {
-            keep_outcome(&request.artifacts, &outcome).await?;
-            container.remove().await?;
+            Step::KeepOutcome.take(keep_outcome(&request.artifacts, &outcome)).await?;
+            Step::RemoveContainer.take(container.remove()).await?;
             Ok(outcome)
         }
         Err(error @ PassError::Cancelled) => {
@@ -287,7 +289,7 @@ async fn collect(container: &Container, request: &PassRequest) -> Result<Results
             Err(CollectError::Read(_)) if tokio::time::Instant::now() < until => continue,
             Err(error) => return Err(PassError::Results(error)),
         };
-        tokio::fs::rename(&partial, &target).await.map_err(artifacts_error(&target))?;
+        Step::TakeResults.take(tokio::fs::rename(&partial, &target)).await.map_err(artifacts_error(&target))?;
         return Ok(results);
     }
 }

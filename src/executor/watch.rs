@@ -91,6 +91,7 @@ pub struct Watch {
     fatal_lines: Vec<String>,
     expected: BTreeSet<String>,
     started_at: DateTime<Utc>,
+    live: bool,
     last_line_at: DateTime<Utc>,
     benchmark: Option<String>,
     current: Option<Current>,
@@ -114,6 +115,7 @@ impl Watch {
             fatal_lines: request.fatal_lines.clone(),
             expected: request.expected_points.iter().cloned().collect(),
             started_at,
+            live: false,
             last_line_at: now,
             benchmark: None,
             current: None,
@@ -122,9 +124,15 @@ impl Watch {
         }
     }
 
+    /// What was printed before is read: from now on a line is as old as its coming, whatever the clock of its stamp says.
+    pub fn caught_up(&mut self) {
+        self.live = true;
+    }
+
     /// Takes note of a line that came at `now`.
     pub fn line(&mut self, line: &Line, now: DateTime<Utc>) -> Option<Change> {
         self.last_line_at = now;
+        let at = if self.live { now } else { line.at };
         if let Some(current) = &self.current
             && self.fatal_lines.iter().any(|text| line.text.contains(text.as_str()))
             && self.seen.fatal.last() != Some(&current.name)
@@ -136,11 +144,11 @@ impl Watch {
             Mark::Benchmark(name) => {
                 self.benchmark = Some(name.clone());
                 let is_point = self.expected.contains(&name);
-                self.begin(name.clone(), line.at);
+                self.begin(name.clone(), at);
                 Some(if is_point { self.point(name) } else { Change::Benchmark(name) })
             }
             Mark::Point(name) => {
-                self.begin(name.clone(), line.at);
+                self.begin(name.clone(), at);
                 Some(self.point(name))
             }
             Mark::Skipped(skipped) => {

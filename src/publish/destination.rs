@@ -7,6 +7,7 @@ use super::upload_api::{ApiError, ApiOutcome, UploadClient};
 use crate::config::{PublishTarget, SecretError};
 use crate::model::Fault;
 use crate::objects::{ObjectError, ObjectTarget, Patience};
+use crate::step::Step;
 
 /// Where objects are sent.
 pub enum Destination {
@@ -79,7 +80,7 @@ impl Destination {
     pub async fn send(&self, object: &UploadObject, existing: Existing) -> Result<UploadOutcome, SendError> {
         match self {
             Self::Store(target) => Ok(upload(target, object, existing).await?),
-            Self::Api(client) => Ok(match client.upload(object).await? {
+            Self::Api(client) => Ok(match Step::SendRecords.take(client.upload(object)).await? {
                 ApiOutcome::Created => UploadOutcome::Created,
                 ApiOutcome::Exists => UploadOutcome::Exists,
             }),

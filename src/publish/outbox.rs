@@ -20,6 +20,7 @@ use crate::queue::spec::{JobSpec, UploadOrder};
 use crate::queue::{Queue, configurations};
 use crate::results::Expectation;
 use crate::results::record::{Metadata, WireNumber};
+use crate::step::Step;
 use crate::store::artifacts::{Artifacts, AttemptKey};
 use crate::store::{JobRow, OutboxRow, OwedKind, OwedState, Store, StoreError};
 
@@ -151,7 +152,7 @@ impl Outbox {
 
     async fn write_down(&self, row: &OutboxRow, delivery: &Delivery) -> Result<(), StoreError> {
         let now = self.clock.now();
-        let mut write = self.store.write("settle a delivery").await?;
+        let mut write = self.store.write(Step::SettleDelivery).await?;
         // Somebody else may have settled it meanwhile; the delivery itself is repeatable.
         let _outcome = match delivery {
             Delivery::Delivered { .. } => write.settle_owed(row.id, OwedState::Delivered, None, now).await?,

@@ -17,6 +17,7 @@ use crate::objects::{ObjectError, ObjectTarget, PutOnce};
 use crate::results::check::{Finding, Worth};
 use crate::results::record::{Metadata, RecordWriter, VOLATILE};
 use crate::results::{CheckError, Expectation, Report, check, json};
+use crate::step::Step;
 
 /// Records repeat most of their text: a low level already makes a fortieth of it, in a third of the default's time.
 const COMPRESSION: u32 = 3;
@@ -170,12 +171,12 @@ pub async fn upload(
             return match existing {
                 Existing::Keep => Ok(UploadOutcome::Conflict),
                 Existing::Replace => {
-                    target.replace(&object.key, object.body.clone()).await?;
+                    Step::ReplaceObject.take(target.replace(&object.key, object.body.clone())).await?;
                     Ok(UploadOutcome::Replaced)
                 }
             };
         }
-        match target.put_once(&object.key, object.body.clone()).await? {
+        match Step::PutObject.take(target.put_once(&object.key, object.body.clone())).await? {
             PutOnce::Created => return Ok(UploadOutcome::Created),
             // Somebody wrote in between, or an answer to our own writing was lost: look again.
             PutOnce::Exists => {}

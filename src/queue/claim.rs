@@ -16,6 +16,7 @@ use crate::meters::{self, Phase};
 use crate::model::{
     BusyDevice, Conclusion, Control, DeviceId, JobPhase, JobState, RunId, RunPhase, RunState, RunnerName,
 };
+use crate::step::Step;
 use crate::store::{Alike, HeldJob, QueuedJob, RunnerRow, StoreError, Write};
 
 /// How often it is written down that a runner still asks for jobs when it offers what it offered before.
@@ -132,7 +133,7 @@ impl Queue {
         }
         let durations = self.durations(self.store.unfinished_jobs().await?.into_iter().map(|job| job.alike)).await?;
 
-        let mut write = self.store.write("claim a job").await?;
+        let mut write = self.store.write(Step::ClaimJob).await?;
         if let Some(seen) = seen {
             write.see_runner(&seen).await?;
         }
@@ -158,7 +159,7 @@ impl Queue {
     pub async fn present(&self, offer: &ClaimOffer) -> Result<(), StoreError> {
         let runners = self.store.runners().await?;
         if let Some(seen) = self.see(offer, &runners, self.clock.now())? {
-            let mut write = self.store.write("note a runner").await?;
+            let mut write = self.store.write(Step::NoteRunner).await?;
             write.see_runner(&seen).await?;
             write.commit().await?;
         }
@@ -293,7 +294,7 @@ fn largest(offer: &ClaimOffer, runners: &[RunnerRow], now: DateTime<Utc>) -> u32
 impl Queue {
     /// Keeps a claim for another lease, or learns that it is lost.
     pub async fn heartbeat(&self, claim: &Claim) -> Result<Heartbeat, StoreError> {
-        let mut write = self.store.write("renew a lease").await?;
+        let mut write = self.store.write(Step::RenewLease).await?;
         let heartbeat = write.renew_lease(claim, self.clock.now() + self.pace.lease_for).await?;
         write.commit().await?;
         Ok(heartbeat)
@@ -301,7 +302,7 @@ impl Queue {
 
     /// Writes down how many points a pass has begun, for whoever follows it.
     pub async fn note_points(&self, claim: &Claim, begun: u32) -> Result<Outcome, StoreError> {
-        let mut write = self.store.write("note progress").await?;
+        let mut write = self.store.write(Step::NoteProgress).await?;
         let outcome = write.note_points(claim, begun).await?;
         write.commit().await?;
         Ok(outcome)
@@ -310,7 +311,7 @@ impl Queue {
     /// Writes down that a pass begins; the first one sets the job running.
     pub async fn begin_pass(&self, claim: &Claim, pass: &PassStart) -> Result<Outcome, StoreError> {
         let now = self.clock.now();
-        let mut write = self.store.write("begin a pass").await?;
+        let mut write = self.store.write(Step::BeginPass).await?;
         if write.insert_pass(claim, pass, now).await? == Outcome::Moved {
             return Ok(Outcome::Moved);
         }
@@ -325,7 +326,7 @@ impl Queue {
 
     /// Writes down how a pass ended and all it measured.
     pub async fn end_pass(&self, claim: &Claim, number: u32, end: &PassEnd) -> Result<Outcome, StoreError> {
-        let mut write = self.store.write("end a pass").await?;
+        let mut write = self.store.write(Step::EndPass).await?;
         let outcome = write.end_pass(claim, number, end, self.clock.now()).await?;
         write.commit().await?;
         Ok(outcome)
@@ -335,7 +336,7 @@ impl Queue {
     /// same write.
     pub async fn finish(&self, claim: &Claim, end: &AttemptEnd) -> Result<Outcome, StoreError> {
         let now = self.clock.now();
-        let mut write = self.store.write("finish an attempt").await?;
+        let mut write = self.store.write(Step::FinishAttempt).await?;
         if write.end_attempt(claim, end, now).await? == Outcome::Moved {
             return Ok(Outcome::Moved);
         }

@@ -2,12 +2,13 @@
 
 use super::{Outcome, Queue};
 use crate::model::{Control, Pause};
+use crate::step::Step;
 use crate::store::StoreError;
 
 impl Queue {
     /// Pauses; a pause that stands already stays as it is ([`Outcome::Moved`]).
     pub async fn pause(&self, what: &Control, by: &str, why: Option<&str>) -> Result<Outcome, StoreError> {
-        let mut write = self.store.write("pause").await?;
+        let mut write = self.store.write(Step::Pause).await?;
         let outcome = write.pause(what, by, why, self.clock.now()).await?;
         write.commit().await?;
         if outcome == Outcome::Performed {
@@ -18,7 +19,7 @@ impl Queue {
 
     /// Takes a pause back; [`Outcome::Moved`] when there was none.
     pub async fn resume(&self, what: &Control, by: &str) -> Result<Outcome, StoreError> {
-        let mut write = self.store.write("resume").await?;
+        let mut write = self.store.write(Step::Resume).await?;
         let outcome = write.resume(what).await?;
         write.commit().await?;
         if outcome == Outcome::Performed {

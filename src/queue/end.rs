@@ -9,6 +9,7 @@ use super::settle::{end_claimed, finished, owe_uploads};
 use super::spec::image_wait;
 use super::{AttemptEnd, Claim, Outcome, Queue};
 use crate::model::{Conclusion, FailureKind, JobId, JobPhase, JobState, RunId, RunPhase, RunState, Trigger};
+use crate::step::Step;
 use crate::store::{JobRow, JobStart, NewJob, NewRun, StoreError, Write};
 
 /// What became of a wish to cancel or supersede.
@@ -78,7 +79,7 @@ impl Queue {
     /// Ends every job of a run that has not finished, for the reason `why` ("cancelled by alice"); their runners learn
     /// it by their next heartbeat. What was measured stays.
     pub async fn cancel(&self, run: RunId, why: &str) -> Result<Cancelled, StoreError> {
-        let mut write = self.store.write("cancel a run").await?;
+        let mut write = self.store.write(Step::CancelRun).await?;
         let cancelled = self.cancel_within(&mut write, run, why).await?;
         write.commit().await?;
         Ok(cancelled)
@@ -106,7 +107,7 @@ impl Queue {
     /// Ends one job of a run; the others go on.
     pub async fn cancel_job(&self, job: JobId, why: &str) -> Result<Cancelled, StoreError> {
         let now = self.clock.now();
-        let mut write = self.store.write("cancel a job").await?;
+        let mut write = self.store.write(Step::CancelJob).await?;
         let Some(job) = write.job(job).await? else { return Ok(Cancelled::Unknown) };
         if job.state.phase() == JobPhase::Finished {
             return Ok(Cancelled::AlreadyEnded);
@@ -120,7 +121,7 @@ impl Queue {
     /// Lets run `by` take the place of `run`: what waits ends as superseded, what runs as `running` says. A superseded
     /// run is never retried.
     pub async fn supersede(&self, run: RunId, by: RunId, running: RunningJobs) -> Result<Cancelled, StoreError> {
-        let mut write = self.store.write("supersede a run").await?;
+        let mut write = self.store.write(Step::SupersedeRun).await?;
         let cancelled = self.supersede_within(&mut write, run, by, running).await?;
         write.commit().await?;
         Ok(cancelled)
@@ -150,7 +151,7 @@ impl Queue {
     /// Queues the jobs of a run again that ended without results, each with all its attempts. What measured something
     /// is not touched: to measure it once more is a rerun.
     pub async fn retry(&self, run: RunId) -> Result<Retried, StoreError> {
-        let mut write = self.store.write("retry a run").await?;
+        let mut write = self.store.write(Step::RetryRun).await?;
         let retried = self.retry_within(&mut write, run).await?;
         write.commit().await?;
         Ok(retried)
@@ -195,7 +196,7 @@ impl Queue {
     /// Queues a held job again whose work was broken off for the reason `why`; the attempt does not count.
     pub async fn give_back(&self, claim: &Claim, why: &str) -> Result<Outcome, StoreError> {
         let now = self.clock.now();
-        let mut write = self.store.write("give a job back").await?;
+        let mut write = self.store.write(Step::GiveBack).await?;
         let end = AttemptEnd { conclusion: Conclusion::Cancelled, message: Some(why.to_owned()), artifact_bytes: None };
         if write.end_attempt(claim, &end, now).await? == Outcome::Moved {
             return Ok(Outcome::Moved);
@@ -211,7 +212,7 @@ impl Queue {
 
     /// Measures the commit of a run once more: a new run with the same jobs, whatever the configuration says now.
     pub async fn rerun(&self, run: RunId) -> Result<Rerun, StoreError> {
-        let mut write = self.store.write("rerun a run").await?;
+        let mut write = self.store.write(Step::RerunRun).await?;
         let rerun = self.rerun_within(&mut write, run).await?;
         write.commit().await?;
         Ok(rerun)

@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use crate::clock::Clock;
 use crate::model::{BranchName, Priority, RunId, RunPhase, RunState, Trigger};
+use crate::step::Step;
 use crate::store::{BranchCommit, Commit, NewJob, NewRun, Owed, RunTerms, Store, StoreError, Write};
 
 pub use crate::store::{
@@ -100,7 +101,7 @@ impl Queue {
 
     /// Writes down a run with all its jobs, or nothing.
     pub async fn submit_run(&self, plan: &RunPlan) -> Result<Submitted, StoreError> {
-        let mut write = self.store.write("submit a run").await?;
+        let mut write = self.store.write(Step::SubmitRun).await?;
         let submitted = self.submit_within(&mut write, plan).await?;
         write.commit().await?;
         Ok(submitted)

@@ -8,6 +8,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::waiting::{LAST_LOOK_WITHIN, given_up};
 use super::{AttemptEnd, Claim, Outcome, Pace, Queue};
 use crate::model::{Conclusion, FailureKind, JobId, JobPhase, JobState, RunId, RunPhase, RunState};
+use crate::step::Step;
 use crate::store::{JobRow, OwedKind, OwedState, StoreError, Write};
 
 /// What follows for a job when an attempt has ended.
@@ -117,7 +118,7 @@ impl Queue {
             }
         }
         for run in self.store.open_runs().await? {
-            let mut write = self.store.write("settle a run").await?;
+            let mut write = self.store.write(Step::SettleRun).await?;
             self.settle_run(&mut write, run.id, now).await?;
             let state = write.run(run.id).await?.map_or(run.state, |after| after.state);
             write.commit().await?;
@@ -151,7 +152,7 @@ impl Queue {
     async fn draw_in(&self, now: DateTime<Utc>) -> Result<(), StoreError> {
         let (lease_until, not_before) = (now + self.pace.lease_for, now + self.pace.backoff_at_most);
         if self.store.lies_too_far_ahead(lease_until, not_before).await? {
-            let mut write = self.store.write("draw in what lies too far ahead").await?;
+            let mut write = self.store.write(Step::DrawIn).await?;
             write.draw_in(lease_until, not_before).await?;
             write.commit().await?;
         }
@@ -160,7 +161,7 @@ impl Queue {
 
     /// An overdue job, looked at again under the write lock: a heartbeat may have come meanwhile.
     async fn settle_overdue(&self, job: JobId, now: DateTime<Utc>, settled: &mut Settled) -> Result<(), StoreError> {
-        let mut write = self.store.write("settle an overdue job").await?;
+        let mut write = self.store.write(Step::SettleOverdue).await?;
         let Some(job) = write.job(job).await? else { return Ok(()) };
         match &job.state {
             JobState::Claimed { lease_until, .. } | JobState::Running { lease_until, .. } if *lease_until < now => {

@@ -6,6 +6,7 @@ use chrono::{DateTime, Utc};
 
 use super::{Outcome, Queue};
 use crate::model::{Conclusion, FailureKind, ImageLook, JobId, JobPhase, JobState, NoImage};
+use crate::step::Step;
 use crate::store::{JobRow, StoreError, Write};
 
 /// The shortest wait between two looks.
@@ -64,7 +65,7 @@ impl Queue {
     /// Queues a job whose image has been found.
     pub async fn image_found(&self, job: JobId) -> Result<Outcome, StoreError> {
         let now = self.clock.now();
-        let mut write = self.store.write("queue a job").await?;
+        let mut write = self.store.write(Step::QueueJob).await?;
         let Some(row) = write.job(job).await? else { return Ok(Outcome::Moved) };
         let queued = JobState::Queued { not_before: now };
         let outcome = write.move_job(job, row.attempts_begun, JobPhase::WaitingForImage, &queued, now).await?;
@@ -85,7 +86,7 @@ impl Queue {
 
     async fn looked(&self, job: JobId, asked: &str, answer: NoImage) -> Result<Waiting, StoreError> {
         let now = self.clock.now();
-        let mut write = self.store.write("note a look for an image").await?;
+        let mut write = self.store.write(Step::NoteLook).await?;
         let Some(row) = write.job(job).await? else { return Ok(Waiting::Moved) };
         let JobState::WaitingForImage { since, until, .. } = row.state else { return Ok(Waiting::Moved) };
         let look = ImageLook { at: now, asked: asked.to_owned(), answer };

@@ -9,6 +9,7 @@ use chrono::{DateTime, Utc};
 use super::{Store, StoreError};
 use crate::config::ArtifactRetention;
 use crate::model::{JobId, RunId};
+use crate::step::Step;
 
 /// Name of the log in a pass's folder.
 pub const LOG_FILE: &str = "console.log";
@@ -172,13 +173,15 @@ impl Artifacts {
         }
         for attempt in to_remove(&kept, limits, now) {
             let (artifacts, key) = (self.clone(), attempt.key);
-            let removed = tokio::task::spawn_blocking(move || artifacts.remove(key)).await;
+            let removed =
+                tokio::task::spawn_blocking(move || Step::RemoveArtifacts.take_blocking(|| artifacts.remove(key)));
+            let removed = removed.await;
             removed.map_err(|error| ArtifactError::Io {
                 doing: "remove",
                 path: self.attempt_dir(key),
                 source: io::Error::other(error),
             })??;
-            let mut write = store.write("forget artifacts").await?;
+            let mut write = store.write(Step::ForgetArtifacts).await?;
             let _either_way_gone = write.forget_artifacts(key, now).await?;
             write.commit().await?;
             swept.attempts.push(key);

@@ -97,13 +97,11 @@ impl Store {
         Ok(counts)
     }
 
-    /// Whether the database answers.
+    /// Whether the database can be written: its write lock is taken and given back, nothing is written.
     pub async fn ping(&self) -> Result<(), StoreError> {
-        sqlx::query("select count(*) from id_clock")
-            .fetch_one(&self.readers)
-            .await
-            .map_err(sql("ask the database"))
-            .map(|_| ())
+        let doing = "take the write lock";
+        let lock = self.writer.begin_with("BEGIN IMMEDIATE").await.map_err(sql(doing))?;
+        lock.rollback().await.map_err(sql(doing))
     }
 
     /// A pass of a job: the one that is named, or the newest of those that fit.

@@ -368,6 +368,8 @@ impl Write {
                 lease_until,
             ),
             ("update jobs set not_before = ?1 where state = 'queued' and not_before > ?1", not_before),
+            ("update outbox set next_at = ?1 where state = 'owed' and next_at > ?1", not_before),
+            ("update ticks set next_at = ?1 where state = 'due' and next_at > ?1", not_before),
         ];
         for (statement, at) in statements {
             sqlx::query(statement)
@@ -443,7 +445,9 @@ impl Store {
         not_before: DateTime<Utc>,
     ) -> Result<bool, StoreError> {
         let statement = "select exists (select 1 from jobs where state in ('claimed', 'running') and lease_until > ?1)
-             or exists (select 1 from jobs where state = 'queued' and not_before > ?2)";
+             or exists (select 1 from jobs where state = 'queued' and not_before > ?2)
+             or exists (select 1 from outbox where state = 'owed' and next_at > ?2)
+             or exists (select 1 from ticks where state = 'due' and next_at > ?2)";
         sqlx::query_scalar(statement)
             .bind(lease_until.timestamp_millis())
             .bind(not_before.timestamp_millis())

@@ -269,6 +269,7 @@ impl Store {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::step::Step;
 
     fn at(second: i64) -> DateTime<Utc> {
         DateTime::from_timestamp(1_780_000_000 + second, 0).unwrap()
@@ -280,7 +281,7 @@ mod tests {
     }
 
     async fn marked(store: &Store, second: i64) {
-        let mut write = store.write("mark").await.unwrap();
+        let mut write = store.write(Step::MarkFound).await.unwrap();
         write.look_at(&mark(second), at(second)).await.unwrap();
         write.commit().await.unwrap();
     }
@@ -309,11 +310,11 @@ mod tests {
         marked(&store, 0).await;
         let look = only(&store).await;
         marked(&store, 3).await;
-        let mut write = store.write("settle").await.unwrap();
+        let mut write = store.write(Step::SettleLook).await.unwrap();
         assert_eq!(write.settle_look(&look, at(4)).await.unwrap(), Outcome::Moved);
         write.commit().await.unwrap();
         let look = only(&store).await;
-        let mut write = store.write("settle").await.unwrap();
+        let mut write = store.write(Step::SettleLook).await.unwrap();
         assert_eq!(write.settle_look(&look, at(5)).await.unwrap(), Outcome::Performed);
         write.commit().await.unwrap();
         assert_eq!(store.waiting_looks(9).await.unwrap(), []);
@@ -324,7 +325,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path()).await.unwrap();
         marked(&store, 0).await;
-        let mut write = store.write("put off").await.unwrap();
+        let mut write = store.write(Step::SettleLook).await.unwrap();
         let look = only(&store).await;
         let _there = write.postpone_look(&look, "GitHub is away", at(60)).await.unwrap();
         write.commit().await.unwrap();

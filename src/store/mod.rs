@@ -42,6 +42,7 @@ use tokio::sync::watch;
 use self::codec::{Columns, id_column};
 use self::error::sql;
 use crate::model::{InvalidId, next_id};
+use crate::step::Step;
 
 pub use answers::{Answer, AnswerKind, AnswerRow, QuietCheck};
 pub use attempts::AttemptEnd;
@@ -103,7 +104,7 @@ pub struct Store {
 /// A write in progress: it holds the database's only write lock until [`Write::commit`], and leaves nothing behind
 /// when dropped.
 #[derive(Debug)]
-pub struct Write(Transaction<'static, Sqlite>, Wake);
+pub struct Write(Transaction<'static, Sqlite>, Wake, Step);
 
 /// Whom a commit wakes.
 #[derive(Debug)]
@@ -157,12 +158,12 @@ impl Store {
         })
     }
 
-    /// Begins a write; `doing` names the step in errors ("claim a job").
-    pub async fn write(&self, doing: &'static str) -> Result<Write, StoreError> {
+    /// Begins the write that makes `step`.
+    pub async fn write(&self, step: Step) -> Result<Write, StoreError> {
         // A deferred transaction that reads and then writes fails at once when another writer came between, in spite
         // of the busy timeout; IMMEDIATE takes the write lock first and waits for it.
         let wake = Wake { changes: self.changes.clone(), due: false };
-        Ok(Write(self.writer.begin_with("BEGIN IMMEDIATE").await.map_err(sql(doing))?, wake))
+        Ok(Write(self.writer.begin_with("BEGIN IMMEDIATE").await.map_err(sql(step.name()))?, wake, step))
     }
 
     /// Tells when a commit of this process has given somebody something to do: a job was queued, waits for its image or
@@ -191,8 +192,8 @@ impl Store {
 impl Write {
     /// Makes the changes lasting.
     pub async fn commit(self) -> Result<(), StoreError> {
-        let Self(transaction, wake) = self;
-        transaction.commit().await.map_err(sql("commit"))?;
+        let Self(transaction, wake, step) = self;
+        step.take(transaction.commit()).await.map_err(sql(format!("commit: {step}")))?;
         if wake.due {
             wake.changes.send_replace(());
         }
@@ -250,7 +251,7 @@ async fn migrate(connection: &mut SqliteConnection, path: &Path, migrator: &Migr
     };
     let mut write = connection.begin_with("BEGIN IMMEDIATE").await.map_err(sql(doing()))?;
     migrator.run(&mut *write).await.map_err(wrong)?;
-    write.commit().await.map_err(sql(doing()))
+    Step::Migrate.take(write.commit()).await.map_err(sql(doing()))
 }
 
 #[cfg(test)]

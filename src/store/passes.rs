@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::codec::{id_column, to_json};
 use super::error::sql;
-use super::{Claim, Outcome, SeriesMeasurement, StoreError, Write};
+use super::{Claim, Outcome, SeriesMeasurement, Store, StoreError, Write};
 use crate::model::{CommitSha, ExpectedPoint, PointState, Role};
 
 /// A pass that begins.
@@ -49,6 +49,19 @@ pub struct PointOutcome {
     pub state: PointState,
     /// Why, when it is not ok.
     pub reason: Option<String>,
+}
+
+impl Store {
+    /// The image of a pass that was begun under this claim; `None` when it was not.
+    pub async fn begun_with(&self, claim: &Claim, number: u32) -> Result<Option<String>, StoreError> {
+        sqlx::query_scalar("select image from passes where job_id = ?1 and attempt = ?2 and pass = ?3")
+            .bind(id_column(claim.job))
+            .bind(claim.attempt)
+            .bind(number)
+            .fetch_optional(&self.readers)
+            .await
+            .map_err(sql(format!("look for pass {number} of job {}", claim.job)))
+    }
 }
 
 impl Write {

@@ -6,6 +6,7 @@ use super::Context;
 use super::key::{InvalidKey, Key, Known};
 use crate::model::RunId;
 use crate::queue::Rerun;
+use crate::step::Step;
 use crate::store::{KeyedRequest, StoreError};
 
 /// What became of the wish.
@@ -45,7 +46,7 @@ pub enum AgainError {
 /// When the key cannot be one or stands for another request; when the store fails.
 pub async fn rerun(context: &Context, of: RunId, idempotency_key: Option<&str>) -> Result<Again, AgainError> {
     let key = idempotency_key.map(|text| Key::of(text, &json!({"rerun": of}))).transpose()?;
-    let mut write = context.store.write("rerun a run").await?;
+    let mut write = context.store.write(Step::RerunRun).await?;
     if let Some(key) = &key {
         match key.known(write.keyed_request(&key.text).await?) {
             Known::Nothing => {}

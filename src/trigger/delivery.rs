@@ -10,6 +10,7 @@ use super::Context;
 use super::payload::{Check, Part, Payload};
 use crate::config::{Config, RepositoryConfig};
 use crate::model::{BranchName, CommitSha};
+use crate::step::Step;
 use crate::store::{Delivery, DeliveryFacts, FollowedRow, LookKind, Mark, Recorded, StoreError};
 
 /// A pull request is looked at when no further event came for this long: GitHub sends one for each label.
@@ -116,7 +117,7 @@ pub async fn accept(context: &Context, envelope: Envelope<'_>) -> Result<Accepte
     match meaning(&context.config, &followed, envelope, &payload, now) {
         Meaning::Nothing(why) => Ok(ignored(why)),
         Meaning::Looks(delivery, marks) => {
-            let mut write = context.store.write("store a delivery").await?;
+            let mut write = context.store.write(Step::StoreDelivery).await?;
             if write.record_delivery(&delivery).await? == Recorded::Existed {
                 return Ok(Accepted::Known);
             }

@@ -19,6 +19,7 @@ use crate::health::{Health, Part, Pulse};
 use crate::meters;
 use crate::model::{BranchName, Control};
 use crate::queue::planner::InvalidFileName;
+use crate::step::Step;
 use crate::store::{Look, LookKind, Outcome, StoreError};
 
 /// How often due looks are taken.
@@ -235,7 +236,7 @@ pub async fn take(context: &Context, look: &Look) -> Result<Looked, StoreError> 
         Err(error) => Ok(unknown(&error)),
     };
     let now = context.clock.now();
-    let mut write = context.store.write("settle a look").await?;
+    let mut write = context.store.write(Step::SettleLook).await?;
     let looked = match answered {
         Ok(answer) => {
             if write.settle_look(look, now).await? == Outcome::Moved {

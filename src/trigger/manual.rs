@@ -19,6 +19,7 @@ use crate::model::{BranchName, CommitSha, Fault, Priority, RepoName, RunId, Suit
 use crate::queue::Submitted;
 use crate::queue::planner::{InvalidFileName, Selection, SkipReason, Skipped};
 use crate::queue::spec::Trust;
+use crate::step::Step;
 use crate::store::{KeyedRequest, LeftOut, StoreError};
 
 /// The most entries of a list in a request.
@@ -283,11 +284,10 @@ pub async fn submit(
         Some(_) | None => None,
     };
     let named = check(&request, repository, &context.target)?;
-    if let Some(key) = &key {
-        let mut write = context.store.write("look for a request by its key").await?;
-        if let Some(answer) = known(key, write.keyed_request(&key.text).await?)? {
-            return Ok(answer);
-        }
+    if let Some(key) = &key
+        && let Some(answer) = known(key, context.store.keyed_request(&key.text).await?)?
+    {
+        return Ok(answer);
     }
     let source = CommitSource::of(context, repository).map_err(ResolveError::History)?;
     let resolved = source.resolve(repository, &named).await?;
@@ -305,7 +305,7 @@ pub async fn submit(
         return Ok(ManualAnswer::Planned { measures });
     }
     let stretch = stretch(context, repository, &source, &resolved).await?;
-    let mut write = context.store.write("accept a request").await?;
+    let mut write = context.store.write(Step::AcceptRequest).await?;
     if let Some(key) = &key
         && let Some(answer) = known(key, write.keyed_request(&key.text).await?)?
     {

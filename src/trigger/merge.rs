@@ -18,6 +18,7 @@ use crate::github::PullState;
 use crate::model::{BranchName, CommitSha, RunId, RunPhase, RunState, Trigger};
 use crate::queue::spec::Trust;
 use crate::queue::{RunningJobs, Submitted};
+use crate::step::Step;
 use crate::store::{BranchCommit, Commit, NewRun, RunTerms, StoreError, Write};
 
 /// How far the last tip is looked for, in commits along first parents.
@@ -142,7 +143,7 @@ pub async fn look_at_branch(
     let (news, rewritten) = news(&commits, before.as_ref(), &tips);
     let selected = wants_target(&repository.selection.merge.targets, &context.target);
     if news.is_empty() || !selected {
-        let mut write = context.store.write("keep the tip of a branch").await?;
+        let mut write = context.store.write(Step::KeepTip).await?;
         write.keep_tip(&repository.name, branch, &tip, now).await?;
         write.commit().await?;
         return match (selected, before) {
@@ -206,7 +207,7 @@ struct Runs {
 impl Look<'_> {
     async fn answer(&self, now: DateTime<Utc>) -> Result<MergeAnswer, LookError> {
         let shas: Vec<_> = self.news.iter().map(|commit| commit.sha.clone()).collect();
-        let mut write = self.context.store.write("look for merge runs").await?;
+        let mut write = self.context.store.write(Step::MeasureMerges).await?;
         let runs = self.runs(&mut write, &shas).await?;
         drop(write);
         let backlog = usize::try_from(self.repository.triggers.merge.backlog).unwrap_or(usize::MAX);
@@ -216,7 +217,7 @@ impl Look<'_> {
             plans.push(self.plan(commit).await?);
         }
         let mut moved = Moved { rewritten: self.rewritten, ..Moved::default() };
-        let mut write = self.context.store.write("measure merges").await?;
+        let mut write = self.context.store.write(Step::MeasureMerges).await?;
         // Nothing else submits merges, so that what was decided still holds; what waited may have begun.
         let waiting = self.runs(&mut write, &shas).await?.waiting;
         let stretch: Vec<_> = self.stretch.iter().map(BranchCommit::from).collect();

@@ -19,6 +19,7 @@ use crate::config::{PullRequestTrigger, RepositoryConfig};
 use crate::github::{Acting, GitHub, HookDelivery, Pull, Tag};
 use crate::health::{Health, Part, Pulse};
 use crate::model::Standing;
+use crate::step::Step;
 use crate::store::{FollowedRow, LookKind, Mark, PullRow};
 
 /// Why a reconcile marks something, for people.
@@ -151,11 +152,11 @@ pub async fn reconcile_one(context: &Context, repository: &RepositoryConfig) -> 
     if followed.is_none() {
         // Last, so that a first time that failed is a first time again.
         let id = github.repository(&repository.name).await?.map(|known| known.id);
-        let mut write = context.store.write("follow a repository").await?;
+        let mut write = context.store.write(Step::FollowRepository).await?;
         write.follow_repository(&repository.name, id, context.clock.now()).await?;
         write.commit().await?;
     }
-    let mut write = context.store.write("forget old deliveries").await?;
+    let mut write = context.store.write(Step::ForgetDeliveries).await?;
     write.forget_deliveries(context.clock.now() - KEEP).await?;
     write.commit().await?;
     Ok(found)
@@ -177,7 +178,7 @@ async fn follow(
         );
     }
     if followed.as_ref().is_some_and(|row| row.github_id != Some(known.id)) {
-        let mut write = context.store.write("follow a repository").await?;
+        let mut write = context.store.write(Step::FollowRepository).await?;
         write.follow_repository(&repository.name, Some(known.id), context.clock.now()).await?;
         write.commit().await?;
     }
@@ -197,7 +198,7 @@ async fn mark(
         return Ok(());
     }
     let now = context.clock.now();
-    let mut write = context.store.write("mark what a reconcile found").await?;
+    let mut write = context.store.write(Step::MarkFound).await?;
     for (kind, key, facts) in things {
         write.look_at(&Mark::at_once(&repository.name, kind, &key, REASON, now).knowing(facts), now).await?;
         found.marked.insert(format!("{} {key}", kind.as_str()));
@@ -274,7 +275,7 @@ async fn tags(
         news.into_iter().partition(|tag| measured && is_release(repository, &tag.name));
     if !others.is_empty() {
         let now = context.clock.now();
-        let mut write = context.store.write("write down tags").await?;
+        let mut write = context.store.write(Step::KeepTags).await?;
         for tag in others {
             // One that a webhook told of while the first reconcile was under way is news all the same.
             if !write.is_marked(&repository.name, LookKind::Tag, &tag.name).await? {
@@ -304,7 +305,7 @@ async fn comments(
     mark(context, repository, marks.collect(), found).await?;
     let newest = comments.iter().map(|comment| comment.updated_at).max();
     if let Some(newest) = newest.filter(|newest| *newest > since) {
-        let mut write = context.store.write("keep up to where comments were read").await?;
+        let mut write = context.store.write(Step::KeepCommentsSeen).await?;
         write.keep_comments_seen(&repository.name, newest).await?;
         write.commit().await?;
     }

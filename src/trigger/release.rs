@@ -14,6 +14,7 @@ use super::resolve::{Named, ResolveError};
 use crate::config::RepositoryConfig;
 use crate::model::{CommitSha, RunId, RunPhase, Trigger};
 use crate::queue::{RunningJobs, Submitted};
+use crate::step::Step;
 
 /// What came of a look at a tag.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -75,7 +76,7 @@ pub async fn look_at_tag(
     let trigger = Trigger::Release { tag: tag.to_owned() };
     let under = Under { selection, named: "selection.release", trigger };
     let planned = prepare(context, repository, &ManualRequest::default(), &source, &resolved, under).await?;
-    let mut write = context.store.write("measure a release").await?;
+    let mut write = context.store.write(Step::MeasureRelease).await?;
     write.keep_tag(&repository.name, tag, &sha, now).await?;
     let runs = write.release_runs(&repository.name, tag).await?;
     let answer = if runs.iter().any(|run| run.sha == sha) {

@@ -15,6 +15,7 @@ use super::cron::{InvalidSchedule, Schedule, missed_tick};
 use super::tick::{Answered, answer_tick};
 use crate::config::Config;
 use crate::model::RepoName;
+use crate::step::Step;
 use crate::store::{Recorded, StoreError, TickKey};
 
 /// How often due ticks are looked for without a call: for those that are tried again, and for instants that the cron
@@ -177,14 +178,14 @@ pub async fn catch_up(context: &Context, followed: &Followed) -> Result<Option<D
     let Followed { repository, schedule } = followed;
     let now = context.clock.now();
     let Some(standing) = context.store.schedule(repository, schedule.expression(), now).await? else {
-        let mut write = context.store.write("follow a schedule").await?;
+        let mut write = context.store.write(Step::FollowSchedule).await?;
         write.follow_schedule(repository, schedule.expression(), now).await?;
         write.commit().await?;
         return Ok(None);
     };
     let Some(due_at) = missed_tick(schedule, standing.since, standing.last_tick_at, now) else { return Ok(None) };
     let key = TickKey { repository: repository.clone(), schedule: schedule.expression().to_owned(), due_at };
-    let mut write = context.store.write("record a tick").await?;
+    let mut write = context.store.write(Step::RecordTick).await?;
     let recorded = write.record_tick(&key, now).await?;
     write.forget_ticks(now - chrono::Duration::days(KEEP_DAYS)).await?;
     write.commit().await?;

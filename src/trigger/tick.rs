@@ -15,6 +15,7 @@ use crate::config::{RepositoryConfig, TriggerName};
 use crate::model::{BranchName, CommitSha, Control, RunId, Trigger};
 use crate::queue::planner::Selection;
 use crate::queue::{RunPlan, Submitted};
+use crate::step::Step;
 use crate::store::{BranchCommit, Outcome, StoreError, TickKey, TickRow};
 
 /// Wait before a tick that could not be answered is tried again; it doubles.
@@ -257,7 +258,7 @@ impl Draft {
 async fn write_down(context: &Context, key: &TickKey, attempts: u32, draft: Draft) -> Result<Answered, StoreError> {
     let Draft { mut answer, plans, branches } = draft;
     let now = context.clock.now();
-    let mut write = context.store.write("answer a tick").await?;
+    let mut write = context.store.write(Step::AnswerTick).await?;
     for (branch, commits) in &branches {
         // Also where nothing is submitted: the next look finds commits that it knows.
         write.place_stretch(&key.repository, branch, commits).await?;

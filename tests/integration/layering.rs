@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 /// The layers, lowest first. Members of one layer do not name each other.
 const LAYERS: &[&[&str]] = &[
-    &["model", "clock", "redact", "meters"],
+    &["model", "clock", "redact", "meters", "step"],
     &["health"],
     &["git"],
     &["config", "suite", "results", "compare"],

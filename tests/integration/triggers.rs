@@ -12,6 +12,7 @@ use benchd::model::{Conclusion, Control, JobPhase, JobState, RunId, Trigger};
 use benchd::queue::spec::{JobSpec, Trust};
 use benchd::queue::{Pace, Queue, Retried, Waiting};
 use benchd::registry::{Registry, RegistrySettings};
+use benchd::step::Step;
 use benchd::store::{Outcome, Recorded, RunFilter, Scope, Store, TickKey, TickState};
 use benchd::trigger::Context;
 use benchd::trigger::manual::{AskedPublish, Blame, ManualAnswer, ManualError, ManualRequest, submit};
@@ -196,7 +197,7 @@ async fn a_tick_is_answered_by_one() {
     assert!(matches!(answer_tick(&daemon.context, tick).await.unwrap(), Answered::Settled(_)));
     assert_eq!(answer_tick(&daemon.context, tick).await.unwrap(), Answered::Moved, "and leaves no second run");
     assert_eq!(daemon.runs().await.len(), 1);
-    let mut write = daemon.context.store.write("test").await.unwrap();
+    let mut write = daemon.context.store.write(Step::FollowSchedule).await.unwrap();
     assert_eq!(write.record_tick(&tick.key, daemon.clock.now()).await.unwrap(), Recorded::Existed);
 }
 
@@ -209,7 +210,7 @@ async fn a_host_that_is_not_selected_and_a_repository_that_is_gone_are_answers_t
         schedule: "0 0 * * * *".to_owned(),
         due_at: at("03:00:00"),
     };
-    let mut write = daemon.context.store.write("test").await.unwrap();
+    let mut write = daemon.context.store.write(Step::FollowSchedule).await.unwrap();
     let _recorded = write.record_tick(&gone, daemon.clock.now()).await.unwrap();
     write.commit().await.unwrap();
     daemon.go_to("04:00:00");
@@ -222,7 +223,7 @@ async fn a_host_that_is_not_selected_and_a_repository_that_is_gone_are_answers_t
 async fn a_tick_while_triggers_are_paused_says_who_paused_them() {
     let daemon = Daemon::new("").await;
     daemon.look().await;
-    let mut write = daemon.context.store.write("test").await.unwrap();
+    let mut write = daemon.context.store.write(Step::FollowSchedule).await.unwrap();
     let _paused = write.pause(&Control::Triggers, "alice", Some("new cooling"), daemon.clock.now()).await.unwrap();
     write.commit().await.unwrap();
     daemon.go_to("04:00:00");
@@ -250,7 +251,7 @@ async fn own_incomplete_results_are_measured_again_so_often_and_replaced() {
         seen.push(run);
         let detail = daemon.context.store.run_detail(run).await.unwrap().unwrap();
         assert_eq!(detail.run.sha.as_str(), sha(1), "{hour}");
-        let mut write = daemon.context.store.write("test").await.unwrap();
+        let mut write = daemon.context.store.write(Step::FollowSchedule).await.unwrap();
         let owed = write.owed_by_run(run).await.unwrap();
         assert_eq!(owed[0].payload["replace"], json!(replaces), "{hour}");
         // The job ends with some of its points; its upload is owed and lies in the bucket.

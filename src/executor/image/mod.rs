@@ -19,6 +19,7 @@ pub use pull::{PULL_IDLE_TIMEOUT, pull};
 use crate::config::PullPolicy;
 use crate::executor::docker::Engine;
 use crate::registry::{Digest, ImageReference, Presence, Registry};
+use crate::step::Step;
 use crate::store::PulledImage;
 
 /// An image that the registry had when it was asked: what is run is this digest, whatever the tag says later.
@@ -182,7 +183,10 @@ async fn obtain_once(
 ) -> Result<ReadyImage, ImageError> {
     match resolve(engine, registry, reference, policy).await? {
         Resolution::InEngine(ready) => Ok(ready),
-        Resolution::InRegistry(resolved) => pull(engine, registry, &resolved, progress, PULL_IDLE_TIMEOUT).await,
+        Resolution::InRegistry(resolved) => {
+            let pulling = pull(engine, registry, &resolved, progress, PULL_IDLE_TIMEOUT);
+            Step::PullImage.take(Box::pin(pulling)).await
+        }
     }
 }
 

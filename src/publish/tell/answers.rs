@@ -11,6 +11,7 @@ use super::{Conversation, Teller, Telling, What};
 use crate::config::RepositoryConfig;
 use crate::model::CommitSha;
 use crate::publish::report::{Check, CheckEnd, CheckPhase};
+use crate::step::Step;
 use crate::store::{Answer, AnswerKind, AnswerRow, OwedState, PullKey, QuietCheck, ReportKey, StoreError};
 
 /// How many answers one look delivers.
@@ -34,7 +35,7 @@ impl Teller {
                     continue;
                 }
             };
-            let mut write = self.store.write("settle an answer").await?;
+            let mut write = self.store.write(Step::SettleAnswer).await?;
             let _outcome = write.settle_answer(row.id, to, why.as_deref(), self.clock.now()).await?;
             write.commit().await?;
         }
@@ -100,7 +101,7 @@ impl Teller {
             Telling::Told => Ok(Delivered::As(OwedState::Delivered, None)),
             Telling::Refused(reason) => Ok(Delivered::As(OwedState::Refused, Some(reason))),
             Telling::Later { at, error } => {
-                let mut write = self.store.write("postpone an answer").await?;
+                let mut write = self.store.write(Step::PostponeAnswer).await?;
                 let at = at.max(self.clock.now() + TimeDelta::seconds(1));
                 let _outcome = write.postpone_answer(row.id, &error.unwrap_or_default(), at).await?;
                 write.commit().await?;

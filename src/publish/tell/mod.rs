@@ -21,6 +21,7 @@ use crate::model::{RunId, RunState};
 use crate::publish::report::{Check, Marker, check, comment, state_key};
 use crate::queue::Queue;
 use crate::queue::place::QueueView;
+use crate::step::Step;
 use crate::store::{
     OutboxRow, OwedKind, OwedState, PullKey, ReportKey, ReportKind, ReportRow, Store, StoreError, Told,
 };
@@ -220,7 +221,7 @@ impl Teller {
             return Ok(Telling::Later { at, error: None });
         }
         let put = self.put(talk, what).await;
-        let mut write = self.store.write("write down what was told").await?;
+        let mut write = self.store.write(Step::NoteReport).await?;
         let telling = match put {
             Ok(remote) => {
                 write.report_told(&talk.key, remote, &talk.next).await?;
@@ -285,7 +286,7 @@ impl Teller {
             return Ok(());
         }
         let now = self.clock.now();
-        let mut write = self.store.write("settle what a pull request was owed").await?;
+        let mut write = self.store.write(Step::SettleReport).await?;
         for row in rows {
             // Somebody else may have settled it meanwhile.
             let _outcome = match telling {
@@ -313,7 +314,7 @@ impl Teller {
             return Ok(());
         }
         let now = self.clock.now();
-        let mut write = self.store.write("keep what is not to be told").await?;
+        let mut write = self.store.write(Step::KeepReport).await?;
         for row in rows {
             let _outcome = write.settle_owed(row.id, OwedState::Kept, Some(why), now).await?;
         }

@@ -10,6 +10,7 @@ use crate::github::{
 };
 use crate::publish::report::text::{clean, defuse};
 use crate::publish::report::{Check, CheckEnd, CheckPhase, Marker};
+use crate::step::Step;
 use crate::store::{PullKey, ReportKey, ReportKind, ReportRow, StoreError};
 
 /// What keeps a text from being told.
@@ -121,7 +122,7 @@ impl Teller {
 
     /// Writes down that a creation is under way, before it is.
     async fn begin(&self, key: &ReportKey) -> Result<(), StoreError> {
-        let mut write = self.store.write("begin to tell").await?;
+        let mut write = self.store.write(Step::BeginReport).await?;
         write.begin_report(key, self.clock.now()).await?;
         write.commit().await
     }

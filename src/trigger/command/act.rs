@@ -8,6 +8,7 @@ use crate::config::ForkPolicy;
 use crate::github::Permission;
 use crate::model::{Asked, Origin, RunId, Trigger};
 use crate::queue::{Cancelled, Rerun, Retried};
+use crate::step::Step;
 use crate::store::{Answer, AnswerKind, ApprovalRow, ApprovedBy, PullRun, Recorded, StoreError, Write};
 use crate::trigger::looks::LookError;
 use crate::trigger::manual::{Blame, ManualRequest, check};
@@ -180,7 +181,7 @@ impl Acting<'_, '_> {
         let Asking { context, repository, row, by, now, .. } = self.asking;
         let pull = (&row.repository, row.number);
         let known = known_of(context, row, *now).await?;
-        let mut write = context.store.write("answer a command").await?;
+        let mut write = context.store.write(Step::AnswerCommand).await?;
         if write.record_command(self.key, pull, by, *now).await? == Recorded::Existed {
             return Ok(CommandOutcome::Known);
         }

@@ -19,6 +19,7 @@ use super::pull::seen;
 use crate::config::RepositoryConfig;
 use crate::github::{GitHub, Permission, Pull};
 use crate::model::{CommitSha, Reaction};
+use crate::step::Step;
 use crate::store::{Answer, AnswerKind, Look, LookKind, Mark, PullRow};
 
 /// When GitHub's answer is older than an earlier one, it is asked again after this long.
@@ -157,7 +158,7 @@ async fn look_at_comment(
         key: format!("{} comment {id} eyes", repository.name),
         what: AnswerKind::Reaction { comment: id, content: Reaction::Eyes },
     };
-    let mut write = context.store.write("acknowledge a command").await?;
+    let mut write = context.store.write(Step::AcknowledgeCommand).await?;
     let _once = write.owe_answer(&eyes, now).await?;
     write.commit().await?;
     let permission = github.permission(&repository.name, &author.login).await?;
@@ -221,7 +222,7 @@ async fn again(context: &Context, look: &Look, now: DateTime<Utc>) -> Result<Com
     let mark = Mark::at_once(&look.repository, look.kind, &look.key, &look.reason, now)
         .knowing(look.facts.clone())
         .after(STALE_AGAIN_AFTER, TimeDelta::days(1));
-    let mut write = context.store.write("look at a command again").await?;
+    let mut write = context.store.write(Step::PostponeCommand).await?;
     write.look_at(&mark, now).await?;
     write.commit().await?;
     Ok(CommandAnswer::Stale)

@@ -25,6 +25,7 @@ use crate::config::RepositoryConfig;
 use crate::github::{GitHub, Pull, PullState};
 use crate::model::{Asked, CommitSha, RepoName, RunId, Standing};
 use crate::queue::{Cancelled, RunPlan, RunningJobs, Submitted};
+use crate::step::Step;
 use crate::store::{Answer, AnswerKind, ApprovalRow, LookKind, Mark, PullRow, StoreError, Write};
 
 pub use self::start::{MayStart, may_start};
@@ -89,7 +90,7 @@ pub async fn look_at_pull(
     let Some(pull) = github.pull(&repository.name, number).await? else { return Ok(PullAnswer::Absent) };
     let before = context.store.pull(&repository.name, number).await?;
     let Some(mut row) = seen(before, &repository.name, &pull, now) else {
-        let mut write = context.store.write("look at a pull request again").await?;
+        let mut write = context.store.write(Step::PostponePull).await?;
         look_again(&mut write, &repository.name, number, now + STALE_AGAIN_AFTER, now).await?;
         write.commit().await?;
         return Ok(PullAnswer::Stale);
@@ -110,7 +111,7 @@ pub async fn look_at_pull(
             let by = labelled_by(context, repository, &row).await?;
             drawn.plan = Some(submit::plan_by_labels(context, repository, &drawn.pull, by).await?);
         }
-        let mut write = context.store.write("write down what follows for a pull request").await?;
+        let mut write = context.store.write(Step::MovePull).await?;
         let runs = write.pull_runs(&repository.name, number).await?;
         let known = known::known(&context.store, &row, &runs, now).await?;
         let policy = &repository.triggers.pull_request;
@@ -127,7 +128,7 @@ pub async fn look_at_pull(
         write.commit().await?;
         return Ok(PullAnswer::Decided(done));
     }
-    let mut write = context.store.write("look at a pull request again").await?;
+    let mut write = context.store.write(Step::PostponePull).await?;
     look_again(&mut write, &repository.name, number, now + STALE_AGAIN_AFTER, now).await?;
     write.commit().await?;
     Ok(PullAnswer::Decided(Done { again_at: Some(now + STALE_AGAIN_AFTER), ..Done::default() }))

@@ -6,6 +6,7 @@ use super::approval;
 use super::decide::Unwanted;
 use crate::config::ForkPolicy;
 use crate::model::{Origin, RunId};
+use crate::step::Step;
 use crate::store::PullRow;
 use crate::trigger::Context;
 use crate::trigger::looks::LookError;
@@ -47,7 +48,7 @@ pub async fn may_start(context: &Context, run: RunId, now: DateTime<Utc>) -> Res
         }
     };
     let why = unwanted.to_string();
-    let mut write = context.store.write("end a run that may not start").await?;
+    let mut write = context.store.write(Step::RefuseStart).await?;
     let _once = write.withdraw_pull_run(run, now).await?;
     let _ended = context.queue.cancel_within(&mut write, run, &why).await?;
     write.commit().await?;

@@ -5,10 +5,12 @@ mod container_image;
 mod daemon;
 mod doctor;
 mod images;
+mod kills;
 mod pass_case;
 mod passes;
 mod passes_under_fault;
 mod run;
+mod trouble;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

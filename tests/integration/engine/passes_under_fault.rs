@@ -254,6 +254,23 @@ async fn the_engine_is_killed_while_the_results_are_taken() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_container_that_somebody_removes_is_told() {
+    let case = Case::new("echo running; sleep 600").await;
+    let remove = async {
+        while !case.saw("running") {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        life::find(&case.engine, case.request.id, Duration::from_secs(5)).await.unwrap().unwrap().remove().await
+    };
+    let (ended, removed) = tokio::join!(case.run(), remove);
+    removed.unwrap();
+    let error = ended.unwrap_err();
+    assert!(error.to_string().ends_with("is gone: somebody removed it"), "{error}");
+    // Tried again: nothing is known against the commit.
+    assert!(error.failure_kind().unwrap().is_infrastructure());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_gpu_hook_that_fails_leaves_nothing() {
     // Unix sockets need short paths.
     let state = tempfile::Builder::new().prefix("bt").tempdir_in("/tmp").unwrap();

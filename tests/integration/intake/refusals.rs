@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use benchd::http::webhook::MAX_BODY_BYTES;
+use benchd::step::Step;
 use benchd::store::{Store, StoreError};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -107,7 +108,7 @@ async fn a_store_that_cannot_take_it_asks_for_another_delivery() {
     let payload = json!({"repository": {"full_name": "o/r"}, "after": "d".repeat(40), "ref": "refs/heads/main"});
     // Another process holds the database's only write lock.
     let other = Store::open_with(&desk.context.config.state_dir, Duration::from_millis(10)).await.unwrap();
-    let held = other.write("hold the lock").await.unwrap();
+    let held = other.write(Step::StoreDelivery).await.unwrap();
     let answer = desk.send("push", "1", &payload).await;
     answer.assert_problem("unavailable", "the delivery cannot be stored now: deliver it again later");
     assert_eq!((answer.status, answer.header("retry-after")), (503, "5"));

@@ -1,6 +1,7 @@
 //! Commands in comments: who may, what is done, what is answered, and each once.
 
 use benchd::model::{Asked, RunPhase, Trigger};
+use benchd::step::Step;
 use benchd::store::{LookKind, Mark};
 use github_standin::PullRequest;
 use serde_json::json;
@@ -42,7 +43,7 @@ async fn a_command_is_done_once_whatever_comes_again() {
     house.hear().await;
     for _ in 0..2 {
         let now = house.clock.now();
-        let mut write = house.context.store.write("mark").await.unwrap();
+        let mut write = house.context.store.write(Step::MarkFound).await.unwrap();
         let mark = Mark::at_once(&REPO.parse().unwrap(), LookKind::Comment, id, "redelivered", now);
         write.look_at(&mark, now).await.unwrap();
         write.commit().await.unwrap();
@@ -155,7 +156,7 @@ async fn a_check_that_is_wanted_again_is_a_rerun_by_who_may() {
         let now = house.clock.now();
         let facts = json!({"sender": by, "sha": sha, "name": "benchd", "external_id": null});
         let mark = Mark::at_once(&REPO.parse().unwrap(), LookKind::CheckRun, 7, "rerequested", now).knowing(facts);
-        let mut write = house.context.store.write("mark").await.unwrap();
+        let mut write = house.context.store.write(Step::MarkFound).await.unwrap();
         write.look_at(&mark, now).await.unwrap();
         write.commit().await.unwrap();
         house.take().await;

@@ -18,6 +18,7 @@ use benchd::queue::slots::Inventory;
 use benchd::queue::spec::JobSpec;
 use benchd::queue::{ClaimOffer, ClaimedJob, Outcome, Pace, PassStart, Queue};
 use benchd::registry::{Registry, RegistrySettings};
+use benchd::step::Step;
 use benchd::store::{AnswerKind, LookKind, Mark, PullRun, Store};
 use benchd::trigger::Context;
 use benchd::trigger::delivery::{Envelope, accept};
@@ -122,7 +123,7 @@ impl House {
     /// The pull request is looked at because time has come, without any webhook.
     pub async fn reconcile(&self, pull: &PullRequest) -> Vec<LookAnswer> {
         let now = self.clock.now();
-        let mut write = self.context.store.write("mark").await.unwrap();
+        let mut write = self.context.store.write(Step::MarkFound).await.unwrap();
         let mark = Mark::at_once(&REPO.parse().unwrap(), LookKind::Pull, pull.number(), "reconcile", now);
         write.look_at(&mark, now).await.unwrap();
         write.commit().await.unwrap();

@@ -3,6 +3,7 @@
 
 use benchd::model::{Conclusion, FailureKind, JobState, RunState};
 use benchd::queue::Heartbeat;
+use benchd::step::Step;
 use benchd::store::JobStart;
 use chrono::Duration;
 
@@ -65,6 +66,24 @@ async fn a_dead_runner_is_noticed_soon_though_the_clock_was_set() {
         assert_eq!((again.claim.job, again.claim.attempt), (dead.claim.job, 2));
         assert_eq!(bench.queue.finish(&dead.claim, &ended(Conclusion::Success)).await.unwrap(), Outcome::Moved);
     }
+}
+
+#[tokio::test]
+async fn what_is_owed_is_not_kept_back_either() {
+    let dir = tempfile::tempdir().unwrap();
+    let bench = bench(dir.path()).await;
+    let run = bench.whole_run(&RunPlan { owed: vec![owed(OwedKind::Upload)], ..plan(SHA, 1) }, 1.0).await;
+    // A delivery that failed while the clock was a day ahead.
+    let row = bench.store.due_owed(bench.clock.now(), None, Some(run), 9).await.unwrap().remove(0);
+    bench.clock.advance(Duration::days(1));
+    let mut write = bench.store.write(Step::SettleDelivery).await.unwrap();
+    let next_at = bench.clock.now() + Duration::minutes(2);
+    assert_eq!(write.postpone_owed(row.id, "away", next_at).await.unwrap(), Outcome::Performed);
+    write.commit().await.unwrap();
+    bench.clock.advance(-Duration::days(1));
+    bench.queue.settle().await.unwrap();
+    bench.clock.advance(Duration::hours(1));
+    assert_eq!(bench.store.due_owed(bench.clock.now(), None, Some(run), 9).await.unwrap().len(), 1);
 }
 
 #[tokio::test]

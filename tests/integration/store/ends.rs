@@ -2,6 +2,7 @@
 
 use benchd::model::{Conclusion, FailureKind, JobState, Priority, RunState, Trigger};
 use benchd::queue::{Cancelled, Heartbeat, Rerun, Retried, RunningJobs, Waiting};
+use benchd::step::Step;
 use benchd::store::{JobStart, OwedKind, OwedState};
 use chrono::Duration;
 
@@ -143,7 +144,7 @@ async fn failed_jobs_are_retried_with_all_their_attempts_and_the_end_is_told_ane
 }
 
 async fn deliver_all(bench: &Bench, run: RunId) {
-    let mut write = bench.store.write("deliver").await.unwrap();
+    let mut write = bench.store.write(Step::SettleDelivery).await.unwrap();
     for row in bench.store.due_owed(bench.clock.now(), None, Some(run), 10).await.unwrap() {
         let now = bench.clock.now();
         assert_eq!(write.settle_owed(row.id, OwedState::Delivered, None, now).await.unwrap(), Outcome::Performed);

@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use benchd::model::Fault;
+use benchd::step::Step;
 use benchd::store::{DATABASE_FILE, RunFilter, StoreError};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{Connection, SqliteConnection};
@@ -16,14 +17,15 @@ use super::*;
 const CHILD_STORE: &str = "BENCHD_TEST_STORE";
 
 /// Starts this binary for one test, which then plays its part on the store in `dir`.
-fn child(test: &str, dir: &Path) -> Child {
+pub fn child(test: &str, dir: &Path, more: &[(&str, &str)]) -> Child {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", test, "--nocapture", "--test-threads=1"]).env(CHILD_STORE, dir);
+    command.envs(more.iter().copied());
     command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
 /// The store that this process was started for, when it is such a child.
-fn childs_store() -> Option<std::path::PathBuf> {
+pub fn childs_store() -> Option<std::path::PathBuf> {
     std::env::var_os(CHILD_STORE).map(Into::into)
 }
 
@@ -158,7 +160,7 @@ async fn processes_that_open_a_new_store_at_once_all_succeed() {
     }
     let dir = tempfile::tempdir().unwrap();
     let test = "store::faults::processes_that_open_a_new_store_at_once_all_succeed";
-    let children: Vec<_> = (0..6).map(|_| child(test, dir.path())).collect();
+    let children: Vec<_> = (0..6).map(|_| child(test, dir.path(), &[])).collect();
     for child in children {
         let output = child.wait_with_output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -172,7 +174,7 @@ async fn processes_that_open_a_new_store_at_once_all_succeed() {
 async fn a_kill_within_a_write_leaves_nothing_of_it() {
     if let Some(dir) = childs_store() {
         let store = Store::open(&dir).await.unwrap();
-        let mut write = store.write("be killed").await.unwrap();
+        let mut write = store.write(Step::SubmitRun).await.unwrap();
         for n in 0..2000 {
             let commit = Commit { sha: format!("{:040x}", n + 1).parse().unwrap(), ..plan(SHA, 0).commit };
             write.record_commit(&commit).await.unwrap();
@@ -185,7 +187,7 @@ async fn a_kill_within_a_write_leaves_nothing_of_it() {
     let dir = tempfile::tempdir().unwrap();
     let bench = bench(dir.path()).await;
     bench.whole_run(&plan(SHA, 1), 1.0).await;
-    let mut child = child("store::faults::a_kill_within_a_write_leaves_nothing_of_it", dir.path());
+    let mut child = child("store::faults::a_kill_within_a_write_leaves_nothing_of_it", dir.path(), &[]);
     wait_for_line(&mut child, "within the write");
     child.kill().unwrap();
     child.wait().unwrap();
@@ -208,7 +210,7 @@ async fn a_kill_at_any_moment_leaves_whole_runs_only() {
     }
     let dir = tempfile::tempdir().unwrap();
     for round in 1..=5 {
-        let mut child = child("store::faults::a_kill_at_any_moment_leaves_whole_runs_only", dir.path());
+        let mut child = child("store::faults::a_kill_at_any_moment_leaves_whole_runs_only", dir.path(), &[]);
         for _ in 0..round {
             wait_for_line(&mut child, "submitted");
         }

@@ -5,6 +5,7 @@ mod clock;
 mod commands;
 mod ends;
 mod faults;
+mod kills;
 mod queue;
 mod simulation;
 mod slots;

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use benchd::config::Packing;
 use benchd::model::{Conclusion, FailureKind, JobState, RunState, Trigger};
 use benchd::queue::{Cancelled, Heartbeat, Outcome, PassEnd, Submitted};
+use benchd::step::Step;
 use benchd::store::artifacts::{Artifacts, AttemptKey};
 use benchd::store::{JobStart, OwedKind, OwedState, RunFilter};
 use chrono::Duration;
@@ -105,7 +106,7 @@ async fn a_good_run_is_measured_owed_and_published() {
     assert_eq!(bench.queue.settle().await.unwrap().moved, [], "nothing is delivered yet");
 
     for row in &due {
-        let mut write = bench.store.write("deliver").await.unwrap();
+        let mut write = bench.store.write(Step::SettleDelivery).await.unwrap();
         let later = bench.clock.now() + Duration::minutes(5);
         assert_eq!(write.postpone_owed(row.id, "503", later).await.unwrap(), Outcome::Performed);
         write.commit().await.unwrap();
@@ -114,7 +115,7 @@ async fn a_good_run_is_measured_owed_and_published() {
     bench.clock.advance(Duration::minutes(5));
     for row in bench.store.due_owed(bench.clock.now(), None, None, 10).await.unwrap() {
         assert_eq!((row.attempts, row.last_error.as_deref()), (1, Some("503")));
-        let mut write = bench.store.write("deliver").await.unwrap();
+        let mut write = bench.store.write(Step::SettleDelivery).await.unwrap();
         let settled = write.settle_owed(row.id, OwedState::Delivered, None, bench.clock.now()).await.unwrap();
         assert_eq!(settled, Outcome::Performed);
         let again = write.settle_owed(row.id, OwedState::Refused, None, bench.clock.now()).await.unwrap();
@@ -149,7 +150,7 @@ async fn a_refused_upload_fails_the_run_and_nothing_owed_publishes_it() {
     owing.owed = vec![owed(OwedKind::Upload)];
     let run = bench.whole_run(&owing, 1.0).await;
     let row = &bench.store.outbox_of_run(run).await.unwrap()[0];
-    let mut write = bench.store.write("deliver").await.unwrap();
+    let mut write = bench.store.write(Step::SettleDelivery).await.unwrap();
     let _refused = write.settle_owed(row.id, OwedState::Refused, Some("403"), bench.clock.now()).await.unwrap();
     write.commit().await.unwrap();
     assert_eq!(bench.queue.settle().await.unwrap().moved, [(run, RunState::Failed(FailureKind::PublishRefused))]);

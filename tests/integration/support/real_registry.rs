@@ -66,6 +66,16 @@ impl RealRegistry {
         self.folder.join("data")
     }
 
+    /// Serves the same again after [`RealRegistry::kill`], at the same address.
+    pub async fn start_again(&mut self) {
+        let mut command = Command::new("docker-registry");
+        command.arg("serve").arg(self.folder.join("config.yml")).stdout(Stdio::null()).stderr(Stdio::null());
+        self.process = command.spawn().unwrap();
+        while !self.request(Method::GET, "/v2/").send().await.is_ok_and(|answer| answer.status().is_success()) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
     /// Ends the process; its address refuses connections from then on.
     pub fn kill(&mut self) {
         self.process.kill().unwrap();

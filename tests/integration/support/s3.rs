@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -29,6 +30,7 @@ pub struct S3Server {
     address: SocketAddr,
     root: TempDir,
     faults: Arc<Mutex<VecDeque<Fault>>>,
+    away: Arc<AtomicBool>,
     requests: Arc<Mutex<Vec<String>>>,
     runtime: Option<tokio::runtime::Runtime>,
 }
@@ -37,6 +39,7 @@ pub struct S3Server {
 struct Shared {
     s3: S3Service,
     faults: Arc<Mutex<VecDeque<Fault>>>,
+    away: Arc<AtomicBool>,
     requests: Arc<Mutex<Vec<String>>>,
 }
 
@@ -63,7 +66,9 @@ impl S3Server {
         }
         let faults = Arc::new(Mutex::new(VecDeque::new()));
         let requests = Arc::new(Mutex::new(Vec::new()));
-        let shared = Shared { s3: builder.build(), faults: Arc::clone(&faults), requests: Arc::clone(&requests) };
+        let away = Arc::new(AtomicBool::new(false));
+        let (s3, other) = (builder.build(), Arc::clone(&away));
+        let shared = Shared { s3, faults: Arc::clone(&faults), away: other, requests: Arc::clone(&requests) };
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
@@ -72,7 +77,7 @@ impl S3Server {
         runtime.spawn(async move {
             axum::serve(tokio::net::TcpListener::from_std(listener).unwrap(), router).await.unwrap();
         });
-        Self { address, root, faults, requests, runtime: Some(runtime) }
+        Self { address, root, faults, away, requests, runtime: Some(runtime) }
     }
 
     pub fn endpoint(&self) -> String {
@@ -82,6 +87,11 @@ impl S3Server {
     /// The next requests meet these faults, one each.
     pub fn next(&self, faults: impl IntoIterator<Item = Fault>) {
         self.faults.lock().unwrap().extend(faults);
+    }
+
+    /// From now on every request is answered 503, or none any more.
+    pub fn be_away(&self, away: bool) {
+        self.away.store(away, Ordering::SeqCst);
     }
 
     /// Method and path of every request so far.
@@ -110,6 +120,9 @@ impl Drop for S3Server {
 
 async fn answer(State(shared): State<Shared>, request: Request) -> Response {
     shared.requests.lock().unwrap().push(format!("{} {}", request.method(), request.uri().path()));
+    if shared.away.load(Ordering::SeqCst) {
+        return failure(503, "SlowDown");
+    }
     let fault = shared.faults.lock().unwrap().pop_front();
     match fault {
         Some(Fault::Answer(status, code)) => return failure(status, code),

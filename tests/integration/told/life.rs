@@ -2,6 +2,7 @@
 
 use benchd::model::{FailureKind, Reaction};
 use benchd::queue::RunningJobs;
+use benchd::step::Step;
 use benchd::store::{PullKey, PullRow, QuietCheck};
 
 use super::*;
@@ -177,7 +178,7 @@ async fn a_head_that_moved_on_makes_the_answer_outdated() {
         said_count: 1,
         updated_at: site.clock.now(),
     };
-    let mut write = site.store.write("note a head").await.unwrap();
+    let mut write = site.store.write(Step::MovePull).await.unwrap();
     write.record_pull(&pull).await.unwrap();
     write.commit().await.unwrap();
     site.tell(&teller).await;
@@ -259,7 +260,7 @@ async fn the_baseline_is_the_newest_of_the_branch_where_the_pull_request_left_it
         let _run = site.whole_run(&shas[index], Trigger::Merge, latency).await;
     }
     let head = site.pull.head();
-    let mut write = site.store.write("place commits").await.unwrap();
+    let mut write = site.store.write(Step::KeepTip).await.unwrap();
     for (sha, parent) in [(&shas[2], None), (&head, Some(&shas[2]))] {
         let commit = benchd::store::Commit {
             repository: repository.clone(),

@@ -22,6 +22,7 @@ use benchd::queue::{
     AttemptEnd, ClaimOffer, ClaimedJob, Outcome, Pace, PassEnd, PassStart, PointOutcome, Queue, SeriesMeasurement,
     Submitted,
 };
+use benchd::step::Step;
 use benchd::store::{Answer, AnswerKind, OwedKind, OwedState, Store};
 use benchd::trigger::Request;
 use chrono::TimeDelta;
@@ -233,7 +234,7 @@ impl Site {
 
     async fn owe(&self, key: &str, what: AnswerKind) {
         let answer = Answer { repository: "o/r".parse().unwrap(), number: self.pull.number(), key: key.into(), what };
-        let mut write = self.store.write("owe an answer").await.unwrap();
+        let mut write = self.store.write(Step::AnswerCommand).await.unwrap();
         let _recorded = write.owe_answer(&answer, self.clock.now()).await.unwrap();
         write.commit().await.unwrap();
     }

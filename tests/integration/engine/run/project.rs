@@ -197,7 +197,7 @@ execution:
 
     /// `benchd` with the project's configuration, secrets and bucket in its environment.
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_benchd"));
+        let mut command = dying_with_the_test(env!("CARGO_BIN_EXE_benchd"));
         command.args(arguments).current_dir(self.dir.path()).stdin(Stdio::null());
         command
             .env("BENCHD_CONFIG", self.path("benchd.yaml"))
@@ -293,14 +293,27 @@ impl Ran {
     }
 }
 
+/// A program that is killed when the thread of the test that starts it ends, whatever becomes of the test.
+pub fn dying_with_the_test(program: &str) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL", program]);
+    command
+}
+
 /// The files below `dir` that hold `text`.
 pub fn files_with(dir: &Path, text: &str) -> Vec<PathBuf> {
+    let holds = |path: &PathBuf| std::fs::read(path).unwrap().windows(text.len()).any(|part| part == text.as_bytes());
+    files(dir).into_iter().filter(holds).collect()
+}
+
+/// All files below `dir`.
+pub fn files(dir: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(dir).into_iter().flatten() {
         let path = entry.unwrap().path();
         if path.is_dir() {
-            found.extend(files_with(&path, text));
-        } else if std::fs::read(&path).unwrap().windows(text.len()).any(|window| window == text.as_bytes()) {
+            found.extend(files(&path));
+        } else {
             found.push(path);
         }
     }
