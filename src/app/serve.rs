@@ -40,7 +40,7 @@ const SWEEP_EVERY: Duration = Duration::from_secs(600);
 /// How long after the stop a task may go on with what it is at (an upload, a look-up) before that is broken off.
 const FINISH_WITHIN: Duration = Duration::from_secs(10);
 /// Below this much room on the state directory's disk no job is begun, in bytes.
-pub(super) const ROOM_NEEDED_BYTES: u64 = 512 << 20;
+const ROOM_NEEDED_BYTES: u64 = 512 << 20;
 /// How often the service manager is told how the daemon is, where it keeps no watch.
 const TELL_EVERY: Duration = Duration::from_secs(30);
 /// How long a task may be silent before the daemon counts as hanging.
@@ -309,6 +309,24 @@ async fn settle_one(daemon: Arc<Daemon>) -> Result<(), StoreError> {
     daemon.queue.settle().await.map(drop)
 }
 
+/// Whether a job finds room on the state directory's disk, which is told; where the disk does not say, it is tried.
+pub(super) fn has_room(daemon: &Daemon) -> bool {
+    match disk_room(&daemon.config.state_dir) {
+        Ok(room) if room.free_bytes < ROOM_NEEDED_BYTES => {
+            daemon.health.trouble(Part::Disk, format!("{} MiB are free in the state directory", room.free_bytes >> 20));
+            false
+        }
+        Ok(_) => {
+            daemon.health.well(Part::Disk);
+            true
+        }
+        Err(error) => {
+            daemon.health.trouble(Part::Disk, with_causes(&error));
+            true
+        }
+    }
+}
+
 async fn sweep_one(daemon: Arc<Daemon>) -> Result<(), StoreError> {
     let limits = &daemon.config.retention.artifacts;
     match daemon.artifacts.sweep(&daemon.store, limits, daemon.clock.now()).await {
@@ -316,13 +334,7 @@ async fn sweep_one(daemon: Arc<Daemon>) -> Result<(), StoreError> {
         Ok(swept) => tracing::info!("removed artifacts of {} attempts, {} bytes", swept.attempts.len(), swept.bytes),
         Err(error) => tracing::warn!("failed to remove old artifacts: {}", with_causes(&error)),
     }
-    match disk_room(&daemon.config.state_dir) {
-        Ok(room) if room.free_bytes < ROOM_NEEDED_BYTES => {
-            daemon.health.trouble(Part::Disk, format!("{} MiB are free in the state directory", room.free_bytes >> 20));
-        }
-        Ok(_) => daemon.health.well(Part::Disk),
-        Err(error) => daemon.health.trouble(Part::Disk, with_causes(&error)),
-    }
+    let _told = has_room(&daemon);
     Ok(())
 }
 

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::alive::end_what_is_left;
 use super::runner::connect_engine;
-use super::serve::{Daemon, ROOM_NEEDED_BYTES, ServeError, worker_on};
+use super::serve::{Daemon, ServeError, has_room, worker_on};
 use crate::config::{OnStop, WhenBusy, environment};
 use crate::executor::container::PassId;
 use crate::executor::device::Tools;
@@ -19,7 +19,6 @@ use crate::executor::docker::Engine;
 use crate::executor::give_back::GivenBack;
 use crate::executor::job::{JobEvent, Worker};
 use crate::executor::life::remove_leftovers;
-use crate::executor::room::disk_room;
 use crate::executor::telemetry::{Usage, usage};
 use crate::health::{Part, Pulse, with_causes};
 use crate::model::{BusyDevice, Conclusion, DeviceId, FailureKind, JobState};
@@ -266,20 +265,6 @@ async fn claim_one(daemon: &Daemon, worker: &Worker) -> Result<Option<ClaimedJob
     }
     let Some(busy) = busy(daemon).await? else { return Ok(None) };
     daemon.queue.claim(&ClaimOffer { busy, ..free }).await
-}
-
-/// Whether a job finds room on the state directory's disk; where the disk does not say, it is tried.
-fn has_room(daemon: &Daemon) -> bool {
-    let Ok(room) = disk_room(&daemon.config.state_dir) else { return true };
-    let enough = room.free_bytes >= ROOM_NEEDED_BYTES;
-    match enough {
-        true => daemon.health.well(Part::Disk),
-        false => {
-            let reason = format!("{} MiB are free in the state directory", room.free_bytes >> 20);
-            daemon.health.trouble(Part::Disk, reason);
-        }
-    }
-    enough
 }
 
 /// The devices that others use; `None` when the tool that tells it fails, which is not taken for "none".
