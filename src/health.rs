@@ -23,8 +23,10 @@ pub enum Part {
     Registry,
     /// Where results are published.
     ObjectStore,
-    /// GitHub's API.
+    /// GitHub's API: what is asked of it.
     Github,
+    /// Comments and checks: what is told on GitHub.
+    Reports,
     /// Room on the host's disks.
     Disk,
     /// The host's devices.
@@ -46,6 +48,7 @@ impl Part {
             Self::Registry => "registry",
             Self::ObjectStore => "object_store",
             Self::Github => "github",
+            Self::Reports => "reports",
             Self::Disk => "disk",
             Self::Devices => "devices",
             Self::Tokens => "tokens",

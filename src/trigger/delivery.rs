@@ -304,8 +304,9 @@ impl Reading<'_> {
         let (Some(issue), Some(comment)) = (self.payload.issue.get(), self.payload.comment.get()) else {
             return self.nothing("it names no comment");
         };
-        if self.payload.action.text() != Some("created") {
-            return self.nothing("only a new comment is a command");
+        // A command that is mended is a new one; each wording of a comment is answered once.
+        if !matches!(self.payload.action.text(), Some("created" | "edited")) {
+            return self.nothing("only a new or edited comment is a command");
         }
         let (Some(number), Some(id)) = (issue.number.number(), comment.id.number()) else {
             return self.nothing("it names no comment");

@@ -225,7 +225,7 @@ impl Teller {
         let telling = match put {
             Ok(remote) => {
                 write.report_told(&talk.key, remote, &talk.next).await?;
-                self.health.well(Part::Github);
+                self.health.well(Part::Reports);
                 tracing::info!("told {} {}", talk.key.repository, talk.key.subject);
                 Telling::Told
             }
@@ -267,7 +267,7 @@ impl Teller {
                     self.rest().until = Some(at);
                 }
                 if trouble {
-                    self.health.trouble(Part::Github, reason.clone());
+                    self.health.trouble(Part::Reports, reason.clone());
                 }
                 tracing::info!("{} #{} is told later, at {at}: {reason}", pull.repository, pull.number);
                 Telling::Later { at, error: Some(reason) }

@@ -57,6 +57,18 @@ async fn a_command_is_done_once_whatever_comes_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_command_that_was_mended_is_done() {
+    let house = House::new("").await;
+    let pull = house.own();
+    let id = pull.by("ann").comment("/benchd rnu");
+    house.hear().await;
+    assert_eq!(house.runs(&pull).await, []);
+    pull.edit_comment(id, "/benchd run");
+    house.hear().await;
+    assert_eq!(house.runs(&pull).await.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn strangers_are_refused_once_a_comment_and_authors_may_little() {
     let house = House::new("").await;
     let pull = house.own();

@@ -229,7 +229,7 @@ impl Site {
     }
 
     fn trouble(&self) -> Option<String> {
-        self.health.troubles().into_iter().find(|t| t.part == Part::Github).map(|t| t.reason)
+        self.health.troubles().into_iter().find(|t| t.part == Part::Reports).map(|t| t.reason)
     }
 
     async fn owe(&self, key: &str, what: AnswerKind) {

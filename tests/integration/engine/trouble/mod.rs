@@ -101,7 +101,7 @@ async fn a_disk_without_room_holds_jobs_back() {
     let daemon = case.listening().await;
     let (run, _) = daemon.submit("key", &world.commits[0], "configured").await.unwrap();
     daemon.until_trouble(Some("disk")).await;
-    assert!(std::fs::read_to_string(case.log()).unwrap().contains("not ready: "));
+    assert!(std::fs::read_to_string(case.log()).unwrap().contains("are free in the state directory"));
     assert_eq!(until_state(&daemon, run, "queued").await["jobs"][0]["attempts"], serde_json::json!([]));
     let state = case.dir().join("state");
     let larger = Command::new("mount").args(["-o", "remount,size=2g"]).arg(&state).status().unwrap();
