@@ -3,12 +3,17 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use include_dir::{Dir, include_dir};
+
 use crate::app::runner::detect;
-use crate::config::{Config, HostFacts, environment, starter};
+use crate::config::{Config, HostFacts, VLLM, environment, starter};
 use crate::executor::device::{Tools, detect_platform};
 use crate::model::{Platform, RepoName};
 
 use super::{Answer, CommandResult, Failure, terminal};
+
+/// benchd's own benchmarks, as they lie in `benchmarks/`.
+static BENCHMARKS: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/benchmarks");
 
 /// Arguments of `benchd init`.
 #[derive(clap::Args)]
@@ -30,12 +35,22 @@ pub struct Args {
 /// Runs the command.
 pub async fn run(args: Args) -> CommandResult {
     let folder = args.output.parent().unwrap_or(Path::new(""));
-    let text = starter(&args.repo, &host_facts(folder).await);
+    let facts = host_facts(folder).await;
+    let text = starter(&args.repo, &facts);
     if args.print {
         terminal::print(format_args!("{}", text.trim_end()));
         return Ok(Answer::Yes);
     }
     write(&args.output, &text, args.force)?;
+    let wants_benchmarks = facts.benchmarks.is_none() && args.repo.as_str() == VLLM;
+    if wants_benchmarks {
+        let folder = folder.join("benchmarks");
+        let written = std::fs::create_dir_all(&folder).and_then(|()| BENCHMARKS.extract(&folder));
+        written.map_err(|source| {
+            Failure::usage(anyhow::Error::from(source).context(format!("failed to write {}", folder.display())))
+        })?;
+        terminal::print(format_args!("wrote {}", folder.display()));
+    }
     Config::load(&args.output).map_err(Failure::usage)?;
     terminal::print(format_args!("wrote {}", args.output.display()));
     let named = if args.output == Path::new("benchd.yaml") {

@@ -1,6 +1,7 @@
 //! `benchd show`: one run with its jobs, points, values and where its files lie.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use serde::Serialize;
 
@@ -45,6 +46,9 @@ struct PassFiles {
     pass: u32,
     log: String,
     results: String,
+    /// What the suite itself says of its results, for people; only where this host has the file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    summary: Option<String>,
 }
 
 /// Runs the command.
@@ -72,7 +76,9 @@ fn files(detail: &RunDetail, source: &Source) -> Vec<PassFiles> {
             let key = AttemptKey { run: detail.run.id, job: job.job.id, attempt: attempt.number };
             files.extend(attempt.passes.iter().map(|pass| {
                 let (log, results) = source.places(key, pass.number);
-                PassFiles { key, pass: pass.number, log, results }
+                let summary = Path::new(&results).join("benchmark_results.md");
+                let summary = summary.is_file().then(|| summary.display().to_string());
+                PassFiles { key, pass: pass.number, log, results, summary }
             }));
         }
     }
@@ -139,5 +145,8 @@ fn print(detail: &RunDetail, values: &[ValueWithPrevious], files: &[PassFiles], 
         terminal::print(format_args!("job {}, attempt {}, pass {}:", file.key.job, file.key.attempt, file.pass));
         terminal::print(format_args!("  log      {}", file.log));
         terminal::print(format_args!("  results  {}", file.results));
+        if let Some(summary) = &file.summary {
+            terminal::print(format_args!("  summary  {summary}"));
+        }
     }
 }

@@ -45,7 +45,7 @@ pub use repository::{BenchmarksSource, RepositoryConfig};
 pub use retention::{ArtifactRetention, ImageRetention, RetentionConfig};
 pub use secret::{SecretError, SecretSource};
 pub use size::{InvalidSize, Size};
-pub use starter::{HostFacts, starter};
+pub use starter::{HostFacts, VLLM, starter};
 pub use suite::{ExpectedPoints, ResultFormat, ScriptSource, SuiteConfig, SuiteFlavour};
 pub use triggers::{
     BudgetedSelection, CommandPermission, CommandsConfig, DraftPolicy, ForkPolicy, ManualTrigger, MergeTrigger,

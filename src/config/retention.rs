@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::Size;
+use super::{Size, shape};
 
 /// What is kept.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,7 +22,7 @@ pub struct RetentionConfig {
 #[serde(default, deny_unknown_fields)]
 pub struct ArtifactRetention {
     /// Files older than this go. Default: `90days`.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "shape::days")]
     pub max_age: Duration,
     /// Above this size in all, the oldest go first. Default: `50 GiB`.
     pub max_size: Size,

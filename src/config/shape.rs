@@ -157,3 +157,24 @@ pub mod limit {
         deserializer.deserialize_any(Limit)
     }
 }
+
+/// A duration that is written in days where it is whole ones: `90days`, not `2months 29days ..`.
+pub mod days {
+    use std::time::Duration;
+
+    use serde::Serializer;
+
+    pub use humantime_serde::deserialize;
+
+    const DAY_S: u64 = 24 * 3600;
+
+    /// Writes the duration.
+    pub fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+        match duration.as_secs() {
+            seconds if seconds > 0 && seconds % DAY_S == 0 && duration.subsec_nanos() == 0 => {
+                serializer.collect_str(&format_args!("{}days", seconds / DAY_S))
+            }
+            _ => humantime_serde::serialize(duration, serializer),
+        }
+    }
+}

@@ -28,7 +28,7 @@ pub struct HostFacts {
 }
 
 /// The name of the repository for which vLLM's suite is meant.
-const VLLM: &str = "vllm-project/vllm";
+pub const VLLM: &str = "vllm-project/vllm";
 
 /// A configuration for `repo` on this host.
 pub fn starter(repo: &RepoName, facts: &HostFacts) -> String {
@@ -58,7 +58,8 @@ fn github(text: &mut String, facts: &HostFacts) {
         text,
         format_args!(
             "# A personal access token and polling are enough to begin with: no public address, no webhook. The token\n\
-             # is read from this variable (or from a file: `token_file: PATH`); without one only public data is read.\n\
+             # is read from this variable (or from a file: `token_file: PATH`); without one\n\
+             # public data is read by the daemon, and `benchd run` is told branch, commit and time by flags or a checkout.\n\
              {comment}github:\n{comment}  token_env: {env}\n\n"
         ),
     );
@@ -81,7 +82,7 @@ fn vllm(text: &mut String, facts: &HostFacts) {
     let found = facts.benchmarks.as_deref();
     let (folder, missing) = match found {
         Some(folder) => (folder, ""),
-        None => (Path::new("benchmarks"), "    # Not there yet: copy benchd's own set to it to begin with.\n"),
+        None => (Path::new("benchmarks"), "    # benchd's own set, to begin with.\n"),
     };
     add(
         text,

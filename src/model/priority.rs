@@ -20,8 +20,6 @@ pub struct Priority(u8);
 pub struct InvalidPriority(String);
 
 impl Priority {
-    /// The least urgent.
-    pub const LOWEST: Self = Self(0);
     /// The most urgent.
     pub const HIGHEST: Self = Self(100);
 

@@ -113,8 +113,33 @@ pub fn read_all(dir: &Path) -> Result<Vec<BenchmarkSet>, ReadError> {
     if sets.is_empty() {
         let platform = folder_platform(dir, &loose).ok_or_else(|| ReadError::Empty(dir.to_owned()))?;
         sets.push(BenchmarkSet::of_files(platform, loose));
+    } else if let Some(first) = sets.first_mut() {
+        let platforms = Platform::ALL.map(Platform::as_str).join(", ");
+        first.problems.extend(strays(dir, &loose)?.into_iter().map(|file| {
+            let kind = ProblemKind::Stray { platforms: platforms.clone() };
+            Problem { file, at: None, benchmark: None, kind }
+        }));
     }
     Ok(sets)
+}
+
+/// What looks like benchmark files beside the platforms' folders: files, and folders that hold some.
+fn strays(dir: &Path, loose: &[RawFile]) -> Result<Vec<String>, ReadError> {
+    let looks_so = |name: &str| name.contains("-tests");
+    let mut found: Vec<String> = loose.iter().map(|(name, _)| name.clone()).filter(|name| looks_so(name)).collect();
+    let failed = |source| ReadError::Directory { path: dir.to_owned(), source };
+    for entry in fs::read_dir(dir).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if entry.path().is_dir()
+            && name.parse::<Platform>().is_err()
+            && json_files(&entry.path())?.iter().any(|(name, _)| looks_so(name))
+        {
+            found.push(format!("{name}/"));
+        }
+    }
+    found.sort();
+    Ok(found)
 }
 
 /// Whose folder this is: by its name, otherwise by its files' suffixes. CUDA and ROCm have the same file names.

@@ -61,6 +61,12 @@ pub enum ProblemKind {
         /// The name that is read.
         expected: String,
     },
+    /// The file or folder of files lies beside the platforms' folders.
+    #[error("it belongs to no platform and is not read: benchmark files lie in {platforms}")]
+    Stray {
+        /// The folders that are read.
+        platforms: String,
+    },
     /// A folder bears the name of a benchmark file.
     #[error("this is a folder, not a benchmark file")]
     Folder,
@@ -246,6 +252,7 @@ impl ProblemKind {
     pub fn severity(&self) -> Severity {
         match self {
             Self::NotRead { .. }
+            | Self::Stray { .. }
             | Self::Folder
             | Self::CommonParameters
             | Self::OptionTwice { .. }

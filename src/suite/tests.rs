@@ -414,6 +414,15 @@ fn a_directory_is_one_platform_or_all() {
     let sets = read_all(dir.path()).unwrap();
     assert_eq!(sets.iter().map(|s| s.platform).collect::<Vec<_>>(), [Platform::Rocm, Platform::Cpu]);
     assert_eq!(sets[0].problems[0].to_string(), "rocm/latency-tests.json:1:1: bad JSON: EOF while parsing a list");
+    for stray in ["cdua/latency-tests.json", "serving-tests.json", "notes/readme.json"] {
+        let stray = dir.path().join(stray);
+        fs::create_dir_all(stray.parent().unwrap()).unwrap();
+        fs::write(stray, "[]").unwrap();
+    }
+    let sets = read_all(dir.path()).unwrap();
+    let said: Vec<_> = sets[0].problems[1..].iter().map(Problem::to_string).collect();
+    let why = "warning: it belongs to no platform and is not read: benchmark files lie in cuda, rocm, hpu, cpu, arm64-cpu";
+    assert_eq!(said, [format!("cdua/: {why}"), format!("serving-tests.json: {why}")]);
     let missing = read_all(&dir.path().join("absent")).unwrap_err().to_string();
     assert!(missing.starts_with("failed to read the benchmark directory "), "{missing}");
     assert_eq!(file_name(SuiteKind::Startup, Platform::Arm64Cpu), "startup-tests-arm64-cpu.json");

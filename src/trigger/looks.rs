@@ -182,7 +182,7 @@ pub async fn run(context: Context, health: Health, pulse: Pulse, shutdown: Cance
         };
         health.report(Part::Database, &done);
         if let Err(error) = done {
-            tracing::warn!("failed to look at GitHub, trying again: {}", super::told(&error));
+            tracing::warn!("failed to look at GitHub, trying again: {}", crate::health::with_causes(&error));
         }
     }
 }
@@ -211,9 +211,9 @@ pub async fn take_due(context: &Context, health: &Health, rest: &mut Rest) -> Re
             Looked::Postponed { next_at, error } => {
                 *rest = rest.after(error, now);
                 if error.github().is_some() {
-                    health.trouble(Part::Github, super::told(error));
+                    health.trouble(Part::Github, crate::health::with_causes(error));
                 }
-                let told = super::told(error);
+                let told = crate::health::with_causes(error);
                 let (kind, key) = (look.kind.as_str(), &look.key);
                 tracing::warn!("failed to look at {kind} {key} of {}, again at {next_at}: {told}", look.repository);
             }
@@ -247,7 +247,7 @@ pub async fn take(context: &Context, look: &Look) -> Result<Looked, StoreError> 
         Err(LookError::Store(error)) => return Err(error),
         Err(error) => {
             let next_at = error.next_at(look.attempts, now);
-            let _moved = write.postpone_look(look, &super::told(&error), next_at).await?;
+            let _moved = write.postpone_look(look, &crate::health::with_causes(&error), next_at).await?;
             Looked::Postponed { next_at, error }
         }
     };

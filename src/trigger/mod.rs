@@ -23,18 +23,3 @@ pub mod tick;
 
 pub use context::{Context, UnknownRepository};
 pub use request::{Planned, Request, RequestError};
-
-/// An error with its causes in one line.
-fn told(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
-        }
-        next = cause.source();
-    }
-    text
-}

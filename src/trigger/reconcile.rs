@@ -85,7 +85,11 @@ async fn reconcile(context: &Context, health: &Health) -> Duration {
                 tracing::info!("found without a webhook in {}: {}", repository.name, marked.join(", "));
             }
             Err(error) => {
-                tracing::warn!("failed to reconcile {}, trying again: {}", repository.name, super::told(&error));
+                tracing::warn!(
+                    "failed to reconcile {}, trying again: {}",
+                    repository.name,
+                    crate::health::with_causes(&error)
+                );
                 failed = Some(error);
             }
         }
@@ -93,14 +97,14 @@ async fn reconcile(context: &Context, health: &Health) -> Duration {
     if failed.is_none()
         && let Err(error) = redeliver(context).await
     {
-        tracing::warn!("failed to ask for lost deliveries, trying again: {}", super::told(&error));
+        tracing::warn!("failed to ask for lost deliveries, trying again: {}", crate::health::with_causes(&error));
         failed = Some(error);
     }
     match failed {
         Some(error) => {
             // An outage of the store is told by those who need it more.
             if !matches!(error, LookError::Store(_)) {
-                health.trouble(Part::Github, super::told(&error));
+                health.trouble(Part::Github, crate::health::with_causes(&error));
             }
             let soon = if error.is_transient() { every.min(AGAIN_AFTER) } else { every };
             error.retry_after().map_or(soon, |told| told.max(soon))

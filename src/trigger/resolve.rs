@@ -265,7 +265,7 @@ pub async fn stretch(
         }
         Ok(_) => Ok(Vec::new()),
         Err(error) => {
-            tracing::warn!(commit.sha = %sha, "the place of the commit on {branch} is not known: {}", super::told(&error));
+            tracing::warn!(commit.sha = %sha, "the place of the commit on {branch} is not known: {}", crate::health::with_causes(&error));
             Ok(Vec::new())
         }
     }

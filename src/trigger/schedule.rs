@@ -94,7 +94,7 @@ pub async fn run(context: Context, shutdown: CancellationToken) -> Result<(), Sc
             looked = look(&context, &followed) => looked,
         };
         if let Err(error) = looked {
-            tracing::warn!("failed to answer the schedule, trying again: {}", super::told(&error));
+            tracing::warn!("failed to answer the schedule, trying again: {}", crate::health::with_causes(&error));
         }
         tokio::select! {
             () = shutdown.cancelled() => break,
@@ -132,7 +132,9 @@ fn cron_job(
             }
             match catch_up(&context, &followed).await {
                 Ok(_) => due.notify_one(),
-                Err(error) => tracing::warn!("failed to write down a tick, looking again: {}", super::told(&error)),
+                Err(error) => {
+                    tracing::warn!("failed to write down a tick, looking again: {}", crate::health::with_causes(&error))
+                }
             }
         });
         Box::pin(tracked)

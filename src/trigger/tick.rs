@@ -178,7 +178,7 @@ async fn draft(context: &Context, repository: &RepositoryConfig) -> Result<Draft
 
 impl Draft {
     fn unknown(mut self, branch: Option<&BranchName>, error: &dyn std::error::Error) -> Self {
-        let error = super::told(error);
+        let error = crate::health::with_causes(error);
         self.answer.unknown.push(Unknown { branch: branch.cloned(), model: None, sha: None, error });
         self
     }
@@ -239,7 +239,7 @@ impl Draft {
                     branch: Some(branch.clone()),
                     model: None,
                     sha: Some(commit.sha.clone()),
-                    error: super::told(&error),
+                    error: crate::health::with_causes(&error),
                 };
                 self.answer.unknown.push(unknown);
             }

@@ -69,19 +69,22 @@ impl Running {
         Self { uploader, address, runtime: Some(runtime), results }
     }
 
-    fn upload(&self, password: &str) -> (Option<i32>, String, String) {
-        let output = benchd()
+    fn command(&self) -> assert_cmd::Command {
+        let mut command = benchd();
+        command
             .env("UPLOADER_USERNAME", "user")
-            .env("UPLOADER_PASSWORD", password)
             .args(["results", "upload"])
             .arg(self.results.path())
             .args("--repo vllm-project/vllm --branch main --timestamp 1780007200 --platform cuda".split(' '))
             .args("--sha 9816774803221e23e6f26178546c65c2466e2c90 --model facebook/opt-125m".split(' '))
             .args(["--device-type", "NVIDIA H100 80GB HBM3"])
             .arg("--api")
-            .arg(format!("http://{}/", self.address))
-            .output()
-            .unwrap();
+            .arg(format!("http://{}/", self.address));
+        command
+    }
+
+    fn upload(&self, password: &str) -> (Option<i32>, String, String) {
+        let output = self.command().env("UPLOADER_PASSWORD", password).output().unwrap();
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         (output.status.code(), text(&output.stdout), text(&output.stderr))
     }
@@ -140,6 +143,19 @@ fn credentials_are_asked_for() {
         .output()
         .unwrap();
     assert_eq!(output.status.code(), Some(2));
+}
+
+#[test]
+fn a_password_may_lie_in_a_file() {
+    let running = Running::start();
+    let file = running.results.path().join("password");
+    let upload =
+        || running.command().env_remove("UPLOADER_PASSWORD").arg("--api-password-file").arg(&file).output().unwrap();
+    let refused = upload();
+    let err = String::from_utf8_lossy(&refused.stderr);
+    assert!(refused.status.code() == Some(2) && err.contains(&*file.to_string_lossy()), "{err}");
+    std::fs::write(&file, "pass?>~word\n").unwrap();
+    assert_eq!(upload().status.code(), Some(0));
 }
 
 /// The recorded answers of the real uploader: each of its statuses leads to the same end here.

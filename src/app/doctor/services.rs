@@ -226,8 +226,11 @@ pub(super) async fn github(config: &Config) -> Vec<Check> {
             let advice = "a token without any scope is enough to read public repositories: set github.token_file or \
                           github.token_env";
             return vec![
-                Check::warning(name, "none: GitHub answers 60 questions an hour, about public repositories")
-                    .advise(advice),
+                Check::warning(
+                    name,
+                    "none: GitHub answers 60 questions an hour, about public repositories, to the daemon",
+                )
+                .advise(advice),
             ];
         }
     };

@@ -11,7 +11,7 @@ use url::Url;
 
 use super::{counted, planned_points, print_report};
 use crate::cli::{Answer, CommandResult, Failure, terminal};
-use crate::config::{PublishTarget, TargetUrl};
+use crate::config::{PublishTarget, SecretSource, TargetUrl};
 use crate::model::{BranchName, CommitSha, DeviceType, Platform, RepoName};
 use crate::objects::Patience;
 use crate::publish::destination::Destination;
@@ -98,17 +98,17 @@ pub struct Args {
     #[arg(long, conflicts_with = "api")]
     anonymous: bool,
 
-    /// Upload API instead of a bucket; user name and password come from the environment
-    #[arg(long, value_name = "URL", requires_all = ["api_username", "api_password"])]
+    /// Upload API instead of a bucket; the password is read from a file or from `UPLOADER_PASSWORD`
+    #[arg(long, value_name = "URL", requires = "api_username")]
     api: Option<Url>,
 
     /// User name at the upload API
     #[arg(long, value_name = "NAME", env = "UPLOADER_USERNAME", hide_env_values = true)]
     api_username: Option<SecretString>,
 
-    /// Password at the upload API
-    #[arg(long, value_name = "PASSWORD", env = "UPLOADER_PASSWORD", hide_env_values = true)]
-    api_password: Option<SecretString>,
+    /// File with the password at the upload API; default: the environment variable `UPLOADER_PASSWORD`
+    #[arg(long, value_name = "FILE", requires = "api")]
+    api_password_file: Option<PathBuf>,
 
     /// Write over other results under the same key
     #[arg(long, conflicts_with = "api")]
@@ -263,8 +263,11 @@ fn place(args: &Args, key: &str) -> String {
 }
 
 fn open(args: &Args) -> Result<Destination, Failure> {
-    if let (Some(url), Some(username), Some(password)) = (&args.api, &args.api_username, &args.api_password) {
-        let client = UploadClient::new(url.clone(), username.clone(), password.clone(), Patience::default());
+    if let (Some(url), Some(username)) = (&args.api, &args.api_username) {
+        let place = args.api_password_file.clone().map(SecretSource::File);
+        let password = place.unwrap_or_else(|| SecretSource::Env("UPLOADER_PASSWORD".to_owned()));
+        let password = password.read().map_err(Failure::usage)?;
+        let client = UploadClient::new(url.clone(), username.clone(), password, Patience::default());
         return Ok(Destination::Api(Box::new(client.map_err(Failure::infrastructure)?)));
     }
     let target = PublishTarget {

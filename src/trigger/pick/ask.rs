@@ -14,7 +14,6 @@ use crate::registry::{Finding, Registry};
 use crate::results::record::object_key;
 use crate::store::{Store, StoreError};
 use crate::trigger::source::{Branch, CommitSource, HistoryError};
-use crate::trigger::told;
 
 /// The most questions that are open at once.
 const MOST_AHEAD: usize = 8;
@@ -170,7 +169,7 @@ impl<'a> Picker<'a> {
             Ok(Finding::Absent { reference }) => {
                 Fact::Known(Image::Absent(reference.map(|reference| reference.to_string())))
             }
-            Err(error) => Fact::Failed(told(&error)),
+            Err(error) => Fact::Failed(crate::health::with_causes(&error)),
         }
     }
 
@@ -182,7 +181,7 @@ impl<'a> Picker<'a> {
             match bucket.exists(&key).await {
                 Ok(Presence::Present) => return Fact::Known(Some(bucket.address(&key))),
                 Ok(Presence::Absent) => {}
-                Err(error) => failed = failed.or_else(|| Some(told(&error))),
+                Err(error) => failed = failed.or_else(|| Some(crate::health::with_causes(&error))),
             }
         }
         failed.map_or(Fact::Known(None), Fact::Failed)
