@@ -1,4 +1,4 @@
-//! Pull requests: a look at one asks GitHub how it stands now, decides ([`decide`]), and writes everything that follows
+//! Pull requests: a look at one asks GitHub how it stands now, decides ([`decide::decide`]), and writes everything that follows
 //! in one transaction. Looking twice changes nothing.
 
 pub(in crate::trigger) mod approval;
