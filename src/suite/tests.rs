@@ -421,7 +421,8 @@ fn a_directory_is_one_platform_or_all() {
     }
     let sets = read_all(dir.path()).unwrap();
     let said: Vec<_> = sets[0].problems[1..].iter().map(Problem::to_string).collect();
-    let why = "warning: it belongs to no platform and is not read: benchmark files lie in cuda, rocm, hpu, cpu, arm64-cpu";
+    let why =
+        "warning: it belongs to no platform and is not read: benchmark files lie in cuda, rocm, hpu, cpu, arm64-cpu";
     assert_eq!(said, [format!("cdua/: {why}"), format!("serving-tests.json: {why}")]);
     let missing = read_all(&dir.path().join("absent")).unwrap_err().to_string();
     assert!(missing.starts_with("failed to read the benchmark directory "), "{missing}");
