@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # The whole of benchd on one machine, in less than three minutes after the build: two commits of a sample project, the
 # second really slower, are measured in their images, which lie in a local registry, and published to a local S3 bucket.
-# Then a third commit comes, and the daemon finds and measures it by itself.
+# Then a third commit comes, and the daemon finds and measures it by itself. At last a pull request gets two labels on a
+# stand-in for GitHub, and its comment follows the run.
 # Removes all it made at the end, also after a failure or Ctrl-C; DEMO_KEEP=1 keeps it for a look around.
-# Uses the loopback ports 5065 (registry), 5066 (S3) and 5067 (benchd).
+# Uses the loopback ports 5065 (registry), 5066 (S3), 5067 (benchd) and 5068 (GitHub).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -19,6 +20,8 @@ export DEMO_HF_TOKEN=hf_demoTokenThatMustNotAppear
 s3_pid=
 server=http://127.0.0.1:5067
 server_pid=
+github=http://127.0.0.1:5068
+github_pid=
 
 title() { printf '\n\033[1m== %s\033[0m\n' "$*"; }
 show() { printf '\033[2m$ %s\033[0m\n' "$*"; "$@"; }
@@ -28,6 +31,7 @@ clean_up() {
   trap - EXIT INT TERM
   set +e
   stop_server
+  [ -z "$github_pid" ] || kill "$github_pid" 2>/dev/null || :
   [ -z "$s3_pid" ] || kill "$s3_pid" 2>/dev/null || :
   if [ "${DEMO_KEEP:-}" = 1 ]; then
     echo "Kept: $folder, the images and the registry $registry. To remove: demo/run.sh clean"
@@ -96,7 +100,7 @@ start_services() {
   bash scripts/setup.sh
   bash tests/support/engine.sh start
   # In one call, so that cargo builds every crate once, and as for the tests.
-  cargo build --locked --bin benchd --example local-s3
+  cargo build --locked -p benchd -p github-standin --bin benchd --bin github-standin --example local-s3
   benchd=$PWD/target/debug/benchd
   rm -rf "$folder"
   mkdir -p "$folder"/{bucket/sample-results,hf_cache,benchmarks}
@@ -110,7 +114,9 @@ configure() {
   case $(uname -m) in aarch64 | arm64) platform=arm64-cpu ;; esac
   suffix=-$platform
   export BENCHD_CONFIG=$folder/benchd.yaml
-  sed "s/^  platform: .*/  platform: $platform/" demo/benchd.yaml >"$BENCHD_CONFIG"
+  for file in benchd github; do
+    sed "s/^  platform: .*/  platform: $platform/" "demo/$file.yaml" >"$folder/$file.yaml"
+  done
   mkdir "$folder/benchmarks/$platform"
   for file in demo/benchmarks/cpu/*-tests-cpu.json; do
     name=$(basename "$file" -cpu.json)
@@ -161,9 +167,9 @@ add_commit() {
 }
 
 start_server() {
-  title "The daemon, with schedules that fire every ten seconds"
+  title "$1"
   printf '\033[2m$ %s\033[0m\n' "benchd serve &"
-  "$benchd" serve >"$folder/serve.log" 2>&1 &
+  "$benchd" serve >>"$folder/serve.log" 2>&1 &
   server_pid=$!
   export BENCHD_SERVER=$server
   wait_for 30 curl --silent --fail --output "$folder/ready.json" "$server/readyz"
@@ -202,6 +208,65 @@ end_server() {
   unset BENCHD_SERVER
 }
 
+# Does something on the stand-in's GitHub, as people there would.
+on_github() { curl --silent --show-error --fail --output "$folder/github.json" --data "$2" "$github/_control/$1"; }
+
+# A fourth commit, much slower, lies on a branch with a pull request.
+start_github() {
+  local sha
+  title "GitHub (a stand-in), with a pull request"
+  printf 'demo-webhook-secret' >"$folder/webhook-secret"
+  target/debug/github-standin --listen "${github#http://}" --repository sample/engine --user benchd-bot \
+    --webhook "$server/webhook/github" --secret demo-webhook-secret --token-file "$folder/github-token" \
+    >"$folder/github.log" 2>&1 &
+  github_pid=$!
+  wait_for 30 test -s "$folder/github-token"
+  # A token sets statuses of commits only where its owner may push.
+  on_github repository/permit '{"name": "benchd-bot", "text": "write"}'
+  for sha in "$first" "$second" "$third"; do
+    on_github repository/commit "{\"sha\": \"$sha\", \"text\": \"On main\"}"
+  done
+  git -C "$folder/checkout" checkout --quiet -b slow
+  fourth=$(GIT_COMMITTER_DATE='2026-01-05T16:00:00Z' commit 160 "Check every token four times")
+  git -C "$folder/checkout" checkout --quiet main
+  publish_image "$fourth" 160
+  on_github repository/commit "{\"branch\": \"slow\", \"sha\": \"$fourth\", \"by\": \"ann\"}"
+  on_github repository/open '{"branch": "slow", "text": "Check every token four times", "by": "ann"}'
+  export BENCHD_CONFIG=$folder/github.yaml
+}
+
+# The comments on the pull request as they are now.
+comments() {
+  curl --silent --header "Authorization: Bearer $(cat "$folder/github-token")" \
+    "$github/repos/sample/engine/issues/1/comments" |
+    python3 -c 'import json, sys; [print(comment["body"]) for comment in json.load(sys.stdin)]'
+}
+first_line() { comments | awk '!told && /./ && !/^<!--/ { print; told = 1 }'; }
+# The run of the pull request has ended, and everybody was told.
+is_told() { "$benchd" runs --json --limit 1 | tr -d '\n' | grep -q "\"sha\": \"$fourth\".*\"state\": \"published\""; }
+
+watch_the_pull_request() {
+  local label now told="" left=600
+  title "Two labels, and what the pull request is told"
+  for label in perf-benchmarks ready; do
+    echo "somebody sets the label $label"
+    on_github pull/label "{\"number\": 1, \"name\": \"$label\"}"
+  done
+  until is_told; do
+    now=$(first_line)
+    if [ "$now" != "$told" ]; then
+      told=$now
+      echo "the comment says: $told"
+    fi
+    left=$((left - 1))
+    [ "$left" -gt 0 ] || { echo "gave up waiting for the comment" >&2; tail -n 20 "$folder/serve.log" >&2; return 1; }
+    sleep 0.2
+  done
+  title "The comment in the end"
+  comments
+  [ "$(comments | grep -c '<!-- benchd:')" = 1 ] || { echo "expected one comment" >&2; exit 1; }
+}
+
 show_where_everything_lies() {
   local objects
   title "Where everything lies"
@@ -234,10 +299,14 @@ make_project
 measure_by_hand
 show_what_is_kept
 add_commit
-start_server
+start_server "The daemon, with schedules that fire every ten seconds"
 watch_it_pick_and_measure
 watch_it_find_nothing_new
 end_server
+start_github
+start_server "The daemon, asked by GitHub"
+watch_the_pull_request
+stop_server
 show_where_everything_lies
 look_for_the_token
 [ "${DEMO_KEEP:-}" = 1 ] || echo "All of it is removed now; DEMO_KEEP=1 make demo keeps it."
