@@ -40,6 +40,9 @@ const CONNECT_EVERY: Duration = Duration::from_secs(5);
 /// How often what a killed `benchd run` left is looked for.
 const CLEAR_EVERY: Duration = Duration::from_secs(10);
 
+/// How often this host shows that it is there, so that it does not look dead while nothing is claimed.
+const PRESENT_EVERY: Duration = Duration::from_secs(60);
+
 /// Executes jobs until `stop`.
 pub(super) async fn run(
     daemon: Arc<Daemon>,
@@ -61,9 +64,9 @@ pub(super) async fn run(
     }
     let mut clearing = interval(CLEAR_EVERY);
     clearing.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    if let Err(error) = daemon.queue.present(&offer(&daemon)).await {
-        tracing::warn!("failed to note this runner: {}", with_causes(&error));
-    }
+    // The first tick comes at once.
+    let mut presenting = interval(PRESENT_EVERY);
+    presenting.set_missed_tick_behavior(MissedTickBehavior::Delay);
     // Before the first look, so that nothing is missed in between.
     let mut changes = daemon.store.changes();
     while !stop.is_cancelled() {
@@ -84,6 +87,7 @@ pub(super) async fn run(
             // The sender lives as long as the store.
             _sender = changes.changed() => {}
             _ = clearing.tick() => clear(&daemon, &worker).await,
+            _ = presenting.tick() => present(&daemon).await,
             () = tokio::time::sleep(ASK_EVERY) => {}
         }
     }
@@ -167,6 +171,13 @@ async fn adopt(daemon: &Daemon, worker: &Worker) -> Result<Vec<ClaimedJob>, Stor
         Err(error) => tracing::warn!("failed to look for left containers: {}", with_causes(&error)),
     }
     Ok(held)
+}
+
+/// Says that this host is there, with what it offers.
+async fn present(daemon: &Daemon) {
+    if let Err(error) = daemon.queue.present(&offer(daemon)).await {
+        tracing::warn!("failed to note this runner: {}", with_causes(&error));
+    }
 }
 
 /// Ends what killed `benchd run` processes left on this host.

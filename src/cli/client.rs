@@ -76,6 +76,11 @@ impl From<ClientError> for Failure {
             ClientError::Refused(problem) => (400..500).contains(&problem.status),
             ClientError::Unreachable { .. } | ClientError::NotUnderstood { .. } | ClientError::Answer { .. } => false,
         };
+        if let ClientError::Refused(problem) = &error
+            && problem.status == 401
+        {
+            return Self::usage(anyhow::anyhow!("{error} (here: --token-file FILE or $BENCHD_TOKEN_FILE)"));
+        }
         if by_person { Self::usage(error) } else { Self::infrastructure(error) }
     }
 }

@@ -58,7 +58,10 @@ pub async fn run(args: Args) -> CommandResult {
     } else {
         format!(" --config {}", args.output.display())
     };
-    terminal::say(format_args!("next: read it, `benchd doctor{named}`, then `benchd run{named} --dry-run`"));
+    terminal::say(format_args!(
+        "next: read it, `benchd doctor{named}`, then `benchd run{named} --commit SHA --dry-run` (without a GitHub token \
+         also --branch and --timestamp)"
+    ));
     Ok(Answer::Yes)
 }
 

@@ -260,7 +260,7 @@ async fn identity(args: &Args, config: &Config, engine: Option<&Engine>) -> Resu
         commit: args.commit.clone(),
         committed_at: args.timestamp,
     };
-    let checkout = args.checkout.as_deref().map(Checkout::at);
+    let checkout = args.checkout.as_deref().or_else(|| configured?.checkout.as_deref()).map(Checkout::at);
     let told = said.repo.is_some() && said.commit.is_some() && said.committed_at.is_some() && said.branch.is_some();
     let labels = match (&args.image, engine) {
         (Some(image), Some(engine)) if !told && checkout.is_none() => labels_of(config, engine, image).await?,

@@ -128,7 +128,7 @@ pub struct LimitsConfig {
 #[serde(default, deny_unknown_fields)]
 pub struct CacheConfig {
     /// `HF_HOME` of the containers, mounted at the same path. Default: `/mnt/hf_cache`; where that folder is missing,
-    /// `hf_cache` in the state folder is used instead and models are downloaded.
+    /// `hf-cache` in the state folder is used instead and models are downloaded.
     pub dir: PathBuf,
     /// Whether only models that are in the cache may be used (`TRANSFORMERS_OFFLINE=1`). Default: true.
     pub offline: bool,

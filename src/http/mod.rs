@@ -25,6 +25,7 @@ use tower_governor::GovernorLayer;
 use tower_governor::governor::GovernorConfigBuilder;
 use tower_governor::key_extractor::{PeerIpKeyExtractor, SmartIpKeyExtractor};
 use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::classify::ServerErrorsFailureClass;
 use tower_http::compression::CompressionLayer;
 use tower_http::limit::RequestBodyLimitLayer;
 use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer};
@@ -151,7 +152,7 @@ pub fn within_limits(routes: Router, state: &AppState) -> Router {
         .layer(header(header::REFERRER_POLICY, "no-referrer"))
         .layer(header(header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"))
         .layer(PropagateRequestIdLayer::new(request_id.clone()))
-        .layer(TraceLayer::new_for_http().make_span_with(span))
+        .layer(TraceLayer::new_for_http().make_span_with(span).on_failure(failed))
         .layer(SetRequestIdLayer::new(request_id, MakeRequestUuid))
 }
 
@@ -194,6 +195,14 @@ async fn count(request: Request, next: Next) -> Response {
         meters::http_request(method.as_str(), route.as_str(), response.status().as_u16());
     }
     response
+}
+
+/// An answer that tells of a fault here. That the daemon is not ready is told by its health, not once more for each probe.
+fn failed(failure: ServerErrorsFailureClass, latency: Duration, _span: &tracing::Span) {
+    match failure {
+        ServerErrorsFailureClass::StatusCode(StatusCode::SERVICE_UNAVAILABLE) => {}
+        failure => tracing::error!(latency_ms = latency.as_millis(), "failed to answer: {failure}"),
+    }
 }
 
 /// The span of a request in the log; the query is left out, headers too.

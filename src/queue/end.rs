@@ -274,14 +274,13 @@ impl Queue {
     }
 }
 
-/// A job whose image had not been found waits for it anew.
+/// A job whose image had not been found, or not yet, waits for it anew.
 fn start_again(job: &JobRow, now: DateTime<Utc>) -> JobStart {
     let no_image = |kind: &FailureKind| matches!(kind, FailureKind::ImageMissing | FailureKind::RegistryUnavailable);
+    let anew = JobStart::WaitingForImage { until: now + image_wait(&job.spec) };
     match &job.state {
-        JobState::WaitingForImage { until, .. } => JobStart::WaitingForImage { until: *until },
-        JobState::Finished { conclusion: Conclusion::Failure(kind) } if no_image(kind) => {
-            JobStart::WaitingForImage { until: now + image_wait(&job.spec) }
-        }
+        JobState::WaitingForImage { .. } => anew,
+        JobState::Finished { conclusion: Conclusion::Failure(kind) } if no_image(kind) => anew,
         JobState::Finished { .. } | JobState::Queued { .. } | JobState::Claimed { .. } | JobState::Running { .. } => {
             JobStart::Queued
         }

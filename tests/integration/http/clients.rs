@@ -41,7 +41,8 @@ async fn exit_codes_tell_whose_fault_it_is() {
     let cancel = ["cancel", waiting.as_str()];
     let denied = output(against(&site, &cancel)).await;
     assert_eq!(denied.status.code(), Some(2));
-    let told = "benchd: this needs a token of scope `trigger`: send `Authorization: Bearer TOKEN`\n";
+    let told = "benchd: this needs a token of scope `trigger`: send `Authorization: Bearer TOKEN` \
+                (here: --token-file FILE or $BENCHD_TOKEN_FILE)\n";
     assert_eq!(text(&denied.stderr), told);
     for (token, code) in [(READ, 2), (TRIGGER, 0), (ADMIN, 0)] {
         let mut command = against(&site, &cancel);

@@ -192,5 +192,12 @@ async fn a_rerun_is_the_same_work_once_more() {
     assert!(matches!(new[0].state, JobState::Queued { .. }));
     let JobState::WaitingForImage { until, .. } = new[1].state else { panic!("its image was not there") };
     assert_eq!(until, bench.clock.now() + Duration::minutes(90));
+    // Also a job that still waits waits anew: what is left of the first wait is no wait.
+    bench.clock.advance(Duration::minutes(89));
+    let Rerun::Run { run: third } = bench.queue.rerun(again).await.unwrap() else { panic!("the run exists") };
+    let waiting = bench.store.jobs_of_run(third).await.unwrap()[1].state.clone();
+    assert!(
+        matches!(waiting, JobState::WaitingForImage { until, .. } if until == bench.clock.now() + Duration::minutes(90))
+    );
     assert_eq!(bench.queue.rerun(7.try_into().unwrap()).await.unwrap(), Rerun::Unknown);
 }
