@@ -199,9 +199,8 @@ async fn count(request: Request, next: Next) -> Response {
 
 /// An answer that tells of a fault here. That the daemon is not ready is told by its health, not once more for each probe.
 fn failed(failure: ServerErrorsFailureClass, latency: Duration, _span: &tracing::Span) {
-    match failure {
-        ServerErrorsFailureClass::StatusCode(StatusCode::SERVICE_UNAVAILABLE) => {}
-        failure => tracing::error!(latency_ms = latency.as_millis(), "failed to answer: {failure}"),
+    if !matches!(failure, ServerErrorsFailureClass::StatusCode(StatusCode::SERVICE_UNAVAILABLE)) {
+        tracing::error!(latency_ms = latency.as_millis(), "failed to answer: {failure}");
     }
 }
 
