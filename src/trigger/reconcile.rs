@@ -15,10 +15,10 @@ use super::looks::LookError;
 use super::merge::source_of;
 use super::policy::wants_target;
 use super::source::HistoryError;
-use crate::config::{PullRequestTrigger, RepositoryConfig};
+use crate::config::{ForkPolicy, PullRequestTrigger, RepositoryConfig};
 use crate::github::{Acting, GitHub, HookDelivery, Pull, Tag};
 use crate::health::{Health, Part, Pulse};
-use crate::model::Standing;
+use crate::model::{Origin, Standing};
 use crate::step::Step;
 use crate::store::{FollowedRow, LookKind, Mark, PullRow};
 
@@ -236,7 +236,12 @@ fn changed_pulls(open: &[Pull], known: &[PullRow], policy: &PullRequestTrigger) 
             Some(row) => {
                 let before: BTreeSet<&String> = row.labels.iter().filter(|label| matters(label)).collect();
                 let same_standing = (row.standing == Standing::Draft) == pull.draft;
-                labels != before || (!labels.is_empty() && (row.head != pull.head.sha || !same_standing))
+                // An approving label may have been taken away and set again: only the instant tells.
+                let may_be_approved = policy.forks == ForkPolicy::ApproveEachCommit
+                    && row.origin == Origin::Fork
+                    && pull.updated_at > row.updated_at;
+                labels != before
+                    || (!labels.is_empty() && (row.head != pull.head.sha || !same_standing || may_be_approved))
             }
         };
         if differs {
@@ -303,7 +308,10 @@ async fn comments(
     let Some(since) = followed.map(|row| row.comments_seen_at.unwrap_or(row.since)) else { return Ok(()) };
     let since = since.trunc_subsecs(0);
     let comments = github.comments_since(&repository.name, since).await?;
-    let new = comments.iter().filter(|comment| comment.created_at >= since && may_be_command(&comment.body));
+    let new = comments
+        .iter()
+        .filter(|comment| comment.created_at >= since || comment.updated_at > since)
+        .filter(|comment| may_be_command(&comment.body));
     let marks = new
         .filter_map(|comment| Some((LookKind::Comment, comment.id.to_string(), json!({ "number": comment.number? }))));
     mark(context, repository, marks.collect(), found).await?;

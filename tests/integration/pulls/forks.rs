@@ -74,11 +74,11 @@ async fn without_webhooks_a_label_counts_when_it_came_after_the_head_was_seen() 
     let house = House::new(EACH).await;
     let (_fork, pull) = house.by_fork();
     label_both(&pull.by("ann"));
-    house.reconcile(&pull).await;
+    house.found().await;
     assert_eq!(house.runs(&pull).await, [], "the label may have meant an earlier commit");
     pull.by("ann").unlabel("ready");
     pull.by("ann").label("ready");
-    house.reconcile(&pull).await;
+    house.found().await;
     assert_eq!(house.runs(&pull).await, [(pull.head(), RunPhase::Queued)]);
 }
 

@@ -242,15 +242,3 @@ async fn github_that_is_down_loses_nothing() {
     assert_eq!((site.comments().len(), site.trouble()), (1, None));
     assert_eq!(site.state(run).await, RunState::Published);
 }
-
-#[tokio::test]
-async fn our_own_comments_are_never_read_as_orders() {
-    let site = Site::new().await;
-    site.owe("quoted", AnswerKind::Reply { text: "/benchd run is not for you".into() }).await;
-    let teller = site.teller();
-    site.tell(&teller).await;
-    site.tell(&teller).await;
-    let own = site.pull.comments();
-    assert_eq!(own.len(), 1);
-    assert_eq!(own[0].author, GitHub::configured(&site.config.github).unwrap().identity().await.unwrap().login);
-}
