@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::source::{Follow, LogPart, Source, SourceArgs};
+use super::source::{Follow, LogPart, LogPrinter, Source, SourceArgs};
 use super::{Answer, CommandResult, Failure, terminal};
 use crate::model::{JobId, JobPhase, RunId};
 use crate::store::JobDetail;
@@ -22,6 +22,9 @@ pub struct Args {
     /// Which pass, from 1 [default: the last; with --follow: all from the last on]
     #[arg(long, value_name = "N")]
     pass: Option<u32>,
+    /// Print a JSON object for each line
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     source: SourceArgs,
 }
@@ -33,7 +36,12 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 pub async fn run(args: Args) -> CommandResult {
     let source = args.source.open().await?;
     let job = find(&source, args.job).await?;
-    let answer = if args.follow { follow(&source, job, &args).await } else { print(&source, &job, &args).await };
+    let mut printer = if args.json { LogPrinter::Json(Vec::new()) } else { LogPrinter::Text };
+    let answer = match args.follow {
+        true => follow(&source, job, &args, &mut printer).await,
+        false => print(&source, &job, &args, &mut printer).await,
+    };
+    printer.end().map_err(Failure::infrastructure)?;
     source.close().await;
     answer
 }
@@ -57,13 +65,13 @@ async fn find(source: &Source, id: JobId) -> Result<JobDetail, Failure> {
     }
 }
 
-async fn print(source: &Source, job: &JobDetail, args: &Args) -> CommandResult {
+async fn print(source: &Source, job: &JobDetail, args: &Args, printer: &mut LogPrinter) -> CommandResult {
     let Some((attempt, pass)) = wanted(job, args) else {
         terminal::say(format_args!("no log yet: job {} is {}", job.job.id, job.job.state));
         return Ok(Answer::No);
     };
     let part = LogPart { job: job.job.id, run: job.job.run, attempt, pass, offset: 0 };
-    source.print_log(part, Follow::No).await?;
+    source.print_log(part, Follow::No, printer).await?;
     Ok(Answer::Yes)
 }
 
@@ -76,13 +84,13 @@ fn wanted(job: &JobDetail, args: &Args) -> Option<(u32, u32)> {
 }
 
 /// Prints pass after pass until the job ends.
-async fn follow(source: &Source, mut job: JobDetail, args: &Args) -> CommandResult {
+async fn follow(source: &Source, mut job: JobDetail, args: &Args, printer: &mut LogPrinter) -> CommandResult {
     let mut at = wanted(&job, args).map(|(attempt, pass)| (attempt, pass, 0));
     let mut told = false;
     loop {
         if let Some((attempt, pass, offset)) = &mut at {
             let part = LogPart { job: job.job.id, run: job.job.run, attempt: *attempt, pass: *pass, offset: *offset };
-            *offset += source.print_log(part, Follow::Yes).await?;
+            *offset += source.print_log(part, Follow::Yes, printer).await?;
         }
         // What `job` says was so before the log was read to its end: a pass that had ended then is read to its end.
         match next(&job, at.map(|(attempt, pass, _)| (attempt, pass))) {

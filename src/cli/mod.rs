@@ -94,7 +94,7 @@ enum Command {
     /// Stop triggers or a host from starting work
     Pause(pause::Args),
     /// Take a pause back
-    Resume(pause::Target),
+    Resume(pause::ResumeArgs),
     /// Copy the store while it is in use
     Backup(backup::Args),
     /// Read published results into the store

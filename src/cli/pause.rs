@@ -7,12 +7,22 @@ use crate::model::Pause;
 
 /// What is meant, and which server.
 #[derive(clap::Args)]
-pub struct Target {
+pub(super) struct Target {
     /// `triggers` (all that starts runs by itself), `host` (the server's own runner) or `host:NAME`
     #[arg(value_name = "WHAT")]
     what: String,
     #[command(flatten)]
     server: ServerArgs,
+}
+
+/// Arguments of `benchd resume`.
+#[derive(clap::Args)]
+pub struct ResumeArgs {
+    #[command(flatten)]
+    target: Target,
+    /// Print what goes on as JSON
+    #[arg(long)]
+    json: bool,
 }
 
 /// Arguments of `benchd pause`.
@@ -42,9 +52,10 @@ pub async fn pause(args: Args) -> CommandResult {
 }
 
 /// Takes a pause back.
-pub async fn resume(args: Target) -> CommandResult {
-    let client = args.server.client()?;
-    let what: String = url::form_urlencoded::byte_serialize(args.what.as_bytes()).collect();
+pub async fn resume(args: ResumeArgs) -> CommandResult {
+    let ResumeArgs { target: Target { what: named, server }, json } = args;
+    let client = server.client()?;
+    let what: String = url::form_urlencoded::byte_serialize(named.as_bytes()).collect();
     match client.delete(&format!("/api/v1/pauses/{what}")).await {
         Err(ClientError::Refused(problem)) if problem.status == 404 => {
             terminal::say(format_args!("{}", problem.detail));
@@ -52,6 +63,10 @@ pub async fn resume(args: Target) -> CommandResult {
         }
         answer => answer?,
     }
-    terminal::print(format_args!("{} resumed", args.what));
+    if json {
+        terminal::print_json(&serde_json::json!({ "resumed": named })).map_err(Failure::infrastructure)?;
+    } else {
+        terminal::print(format_args!("{named} resumed"));
+    }
     Ok(Answer::Yes)
 }

@@ -73,6 +73,44 @@ impl SourceArgs {
     }
 }
 
+/// How a log is printed.
+pub enum LogPrinter {
+    /// As it is.
+    Text,
+    /// An object for each line; what came of a line that is not whole yet is kept.
+    Json(Vec<u8>),
+}
+
+impl LogPrinter {
+    /// Prints what came of a log.
+    pub fn print(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        match self {
+            Self::Text => terminal::print_bytes(bytes),
+            Self::Json(begun) => {
+                begun.extend_from_slice(bytes);
+                while let Some(end) = begun.iter().position(|byte| *byte == b'\n') {
+                    let line: Vec<u8> = begun.drain(..=end).collect();
+                    print_line(&line)?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Prints a last line without an end.
+    pub fn end(&mut self) -> std::io::Result<()> {
+        match self {
+            Self::Json(begun) if !begun.is_empty() => print_line(&std::mem::take(begun)),
+            Self::Json(_) | Self::Text => Ok(()),
+        }
+    }
+}
+
+fn print_line(line: &[u8]) -> std::io::Result<()> {
+    let text = String::from_utf8_lossy(line);
+    terminal::print_bytes(format!("{}\n", serde_json::json!({ "line": text.trim_end_matches('\n') })).as_bytes())
+}
+
 impl Source {
     /// Runs, newest first.
     pub async fn runs(&self, limit: u32, filter: &RunFilter) -> Result<Vec<RunSummary>, Failure> {
@@ -165,7 +203,7 @@ impl Source {
     }
 
     /// Prints a part of a log and says how many bytes that were. A stream that breaks off ends the part.
-    pub async fn print_log(&self, part: LogPart, follow: Follow) -> Result<u64, Failure> {
+    pub async fn print_log(&self, part: LogPart, follow: Follow, printer: &mut LogPrinter) -> Result<u64, Failure> {
         let LogPart { job, run, attempt, pass, offset } = part;
         match self {
             Self::Server(client) => {
@@ -185,7 +223,7 @@ impl Source {
                 };
                 let mut printed = 0;
                 while let Ok(Some(bytes)) = stream.chunk().await {
-                    terminal::print_bytes(&bytes).map_err(unread)?;
+                    printer.print(&bytes).map_err(unread)?;
                     printed += u64::try_from(bytes.len()).unwrap_or(0);
                 }
                 Ok(printed)
@@ -205,7 +243,7 @@ impl Source {
                 loop {
                     let read = file.read(&mut piece).await.map_err(Failure::infrastructure)?;
                     let Some(bytes) = piece.get(..read).filter(|bytes| !bytes.is_empty()) else { return Ok(printed) };
-                    terminal::print_bytes(bytes).map_err(unread)?;
+                    printer.print(bytes).map_err(unread)?;
                     printed += u64::try_from(read).unwrap_or(0);
                 }
             }

@@ -93,7 +93,9 @@ async fn the_command_line_follows_to_the_end() {
         let told = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(output.status.success() && told.ends_with(&format!("-- job {}: success\n", job.job.id)), "{told}");
     }
-    let output = output(against(&site, &["logs", &job.job.id.to_string()])).await;
-    assert_eq!(String::from_utf8_lossy(&output.stdout), "one\ntwo\n");
+    let text = output(against(&site, &["logs", &job.job.id.to_string()])).await;
+    assert_eq!(String::from_utf8_lossy(&text.stdout), "one\ntwo\n");
+    let objects = output(against(&site, &["logs", "--json", &job.job.id.to_string()])).await;
+    assert_eq!(String::from_utf8_lossy(&objects.stdout), "{\"line\":\"one\"}\n{\"line\":\"two\"}\n");
     site.stop().await;
 }

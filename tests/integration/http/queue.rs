@@ -168,7 +168,7 @@ async fn the_command_line_does_the_same() {
             "triggers paused by root since 2026-11-22 12:00:00Z: holidays",
         ),
         (&["resume", "triggers"], 0, "triggers resumed"),
-        (&["resume", "triggers"], 1, ""),
+        (&["resume", "triggers", "--json"], 1, ""),
         (&["resume", "lunch"], 2, ""),
         (&["queue"], 0, "org/model-1"),
         (&["cancel", "--job", &good_job], 1, ""),
