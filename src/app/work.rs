@@ -20,7 +20,7 @@ use crate::executor::give_back::GivenBack;
 use crate::executor::job::{JobEvent, Worker};
 use crate::executor::life::remove_leftovers;
 use crate::executor::telemetry::{Usage, usage};
-use crate::health::{Part, Pulse, with_causes};
+use crate::health::{Health, Part, Pulse, with_causes};
 use crate::model::{BusyDevice, Conclusion, DeviceId, FailureKind, JobState};
 use crate::queue::{AttemptEnd, ClaimOffer, ClaimedJob, Heartbeat};
 use crate::store::{JobRow, RunFilter, StoreError};
@@ -57,7 +57,7 @@ pub(super) async fn run(
         Ok(adopted) => {
             for claimed in adopted {
                 tracing::info!(job.id = %claimed.claim.job, job.attempt = claimed.claim.attempt, "adopting a job");
-                begin(&mut jobs, &worker, claimed);
+                begin(&mut jobs, &daemon.health, &worker, claimed);
             }
         }
         Err(error) => tracing::warn!("failed to look for jobs to adopt: {}", with_causes(&error)),
@@ -74,7 +74,7 @@ pub(super) async fn run(
         match claim_one(&daemon, &worker).await {
             Ok(Some(claimed)) => {
                 if may_begin(&daemon, &context, &claimed).await {
-                    begin(&mut jobs, &worker, claimed);
+                    begin(&mut jobs, &daemon.health, &worker, claimed);
                 }
                 continue;
             }
@@ -198,8 +198,8 @@ fn held_attempt(job: &JobRow) -> Option<u32> {
     }
 }
 
-fn begin(jobs: &mut JoinSet<()>, worker: &Arc<Worker>, claimed: ClaimedJob) {
-    let worker = worker.clone();
+fn begin(jobs: &mut JoinSet<()>, health: &Health, worker: &Arc<Worker>, claimed: ClaimedJob) {
+    let (worker, health) = (worker.clone(), health.clone());
     jobs.spawn(async move {
         let job = claimed.claim.job;
         let devices: Vec<u32> = claimed.slot.devices.iter().map(|device| device.number()).collect();
@@ -212,7 +212,15 @@ fn begin(jobs: &mut JoinSet<()>, worker: &Arc<Worker>, claimed: ClaimedJob) {
         };
         loop {
             match Box::pin(worker.execute(&claimed, &devices, &log, &cancel)).await {
-                Ok(conclusion) => tracing::info!(job.id = %job, "the attempt ended: {conclusion}"),
+                Ok(conclusion) => {
+                    tracing::info!(job.id = %job, "the attempt ended: {conclusion}");
+                    if conclusion == Conclusion::Failure(FailureKind::RegistryUnavailable) {
+                        health.trouble(Part::Registry, format!("job {job}: {conclusion}"));
+                    } else if !conclusion.is_infrastructure() {
+                        // Its image was had.
+                        health.well(Part::Registry);
+                    }
+                }
                 // What was measured is kept beside the store: the same attempt goes on from it.
                 Err(error @ (StoreError::Locked { .. } | StoreError::DiskFull { .. })) => {
                     tracing::warn!(job.id = %job, "failed to write down a job, trying again: {}", with_causes(&error));

@@ -202,6 +202,31 @@ impl FailureKind {
         }
     }
 
+    /// Whether something outside of the host may simply be away: such a job is tried for hours, not minutes.
+    pub fn is_outage(self) -> bool {
+        match self {
+            Self::RegistryUnavailable | Self::PullFailed | Self::WorkspaceFailed | Self::EngineUnavailable => true,
+            Self::StartFailed
+            | Self::DeviceBusy
+            | Self::DiskFull
+            | Self::LostRunner
+            | Self::ImageMissing
+            | Self::WrongArchitecture
+            | Self::PrepareFailed { .. }
+            | Self::DiskLimit
+            | Self::OutOfMemory
+            | Self::SuiteMissing
+            | Self::SuiteExit { .. }
+            | Self::ServerDied
+            | Self::NoResults
+            | Self::ZeroedResults
+            | Self::InvalidResults
+            | Self::ResultsTooLarge
+            | Self::NothingMeasured
+            | Self::PublishRefused => false,
+        }
+    }
+
     /// What a person can do about it: one sentence.
     pub fn advice(self) -> &'static str {
         match self {

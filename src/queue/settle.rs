@@ -57,10 +57,24 @@ pub struct Settled {
     pub moved: Vec<(RunId, RunState)>,
 }
 
+/// How often a job is tried that something outside keeps from its work: with the default pace for six hours.
+pub const OUTAGE_ATTEMPTS: u32 = 12;
+
 /// Whether a job that ended its attempt so is tried again: only faults of infrastructure, at most `max_attempts`
-/// times in all, each wait twice as long as the one before.
+/// times in all, each wait twice as long as the one before. What may be an outage ([`FailureKind::is_outage`]) is tried
+/// twelve times, unless the job is to be tried once only.
 pub fn fate(conclusion: &Conclusion, attempt: u32, max_attempts: u32, pace: Pace, now: DateTime<Utc>) -> Fate {
-    if !conclusion.is_infrastructure() || attempt >= max_attempts {
+    let attempts = match conclusion {
+        Conclusion::Failure(kind) if kind.is_outage() && max_attempts > 1 => max_attempts.max(OUTAGE_ATTEMPTS),
+        Conclusion::Failure(_)
+        | Conclusion::Success
+        | Conclusion::Incomplete
+        | Conclusion::TimedOut
+        | Conclusion::Cancelled
+        | Conclusion::Superseded
+        | Conclusion::Skipped { .. } => max_attempts,
+    };
+    if !conclusion.is_infrastructure() || attempt >= attempts {
         return Fate::Finish;
     }
     let doubled = 2_u32.checked_pow(attempt.saturating_sub(1)).unwrap_or(u32::MAX);

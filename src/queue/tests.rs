@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, TimeZone, Utc};
 
-use super::settle::{Fate, RunEnd, end_of_run, fate};
+use super::settle::{Fate, OUTAGE_ATTEMPTS, RunEnd, end_of_run, fate};
 use super::*;
 use crate::model::{Conclusion, FailureKind, JobState, Target};
 use crate::store::JobRow;
@@ -49,7 +49,11 @@ fn only_faults_of_the_house_are_tried_again_and_not_for_ever() {
             Fate::Finish
         };
         assert_eq!(first, expected, "{kind}");
-        assert_eq!(fate(&Conclusion::Failure(kind), 3, 3, pace, now()), Fate::Finish, "{kind}");
+        let third = fate(&Conclusion::Failure(kind), 3, 3, pace, now());
+        assert_eq!(third != Fate::Finish, kind.is_outage(), "{kind}");
+        let last = fate(&Conclusion::Failure(kind), OUTAGE_ATTEMPTS, 3, pace, now());
+        assert_eq!(last, Fate::Finish, "{kind}");
+        assert_eq!(fate(&Conclusion::Failure(kind), 1, 1, pace, now()), Fate::Finish, "{kind}: once is once");
     }
     for conclusion in [Conclusion::Success, Conclusion::Incomplete, Conclusion::TimedOut, Conclusion::Cancelled] {
         assert_eq!(fate(&conclusion, 1, 3, pace, now()), Fate::Finish);

@@ -202,12 +202,12 @@ async fn a_fault_of_the_house_is_tried_three_times() {
     for attempt in 1..=3 {
         let job = bench.claim().await;
         assert_eq!(job.claim.attempt, attempt);
-        let end = failure(FailureKind::EngineUnavailable);
+        let end = failure(FailureKind::StartFailed);
         assert_eq!(bench.queue.finish(&job.claim, &end).await.unwrap(), Outcome::Performed);
         bench.clock.advance(Duration::minutes(2));
     }
     assert!(bench.queue.claim(&offer("host")).await.unwrap().is_none());
-    assert_eq!(bench.state(run).await, RunState::Failed(FailureKind::EngineUnavailable));
+    assert_eq!(bench.state(run).await, RunState::Failed(FailureKind::StartFailed));
 }
 
 #[tokio::test]

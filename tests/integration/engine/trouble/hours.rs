@@ -122,6 +122,37 @@ async fn a_registry_that_is_away_for_an_hour_is_no_absence() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_registry_that_goes_away_under_a_queued_job_is_waited_for() {
+    let (mut world, s3) = (World::new(1).await, S3Server::start_open("open"));
+    let hours = Hours::begin(&case(&world, "registry-queued", &s3)).await;
+    let pause = serde_json::json!({"what": "host"});
+    hours.daemon.ask(reqwest::Method::POST, "/api/v1/pauses", None, Some(&pause)).await.unwrap();
+    let (run, _) = hours.daemon.submit("key", &world.commits[0], "configured").await.unwrap();
+    let path = format!("/api/v1/runs/{run}");
+    hours.daemon.wait(&path, |shown| shown["jobs"][0]["state"] == "queued").await;
+    world.project.registry.kill();
+    hours.daemon.ask(reqwest::Method::DELETE, "/api/v1/pauses/host", None, None).await;
+    let tries = |shown: &serde_json::Value| shown["jobs"][0]["attempts"].as_array().unwrap().len();
+    let mut tried = 0;
+    for minutes in [0, 1, 2, 4, 8, 16, 32] {
+        hours.clock.advance(TimeDelta::minutes(minutes));
+        let ended = |shown: &serde_json::Value| tries(shown) > tried && shown["jobs"][0]["state"] == "queued";
+        let shown = hours.daemon.wait(&path, ended).await;
+        assert_eq!(shown["jobs"][0]["attempts"][tried]["failure"], "registry_unavailable", "{shown:#}");
+        tried = tries(&shown);
+        hours.daemon.until_trouble(Some("registry")).await;
+    }
+    assert!(tried > 3, "longer than what a fault of this host is tried");
+    world.project.registry.start_again().await;
+    hours.clock.advance(TimeDelta::hours(1));
+    let shown = hours.daemon.wait(&path, ended).await;
+    assert_eq!(shown["state"], "published", "{shown:#}");
+    assert_eq!(world.events(run).await, ["start", "0"]);
+    hours.daemon.until_trouble(None).await;
+    hours.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_image_that_never_appears_ends_with_its_reason() {
     let (world, s3) = (World::new(1).await, S3Server::start_open("open"));
     let case = case(&world, "never", &s3);
