@@ -8,7 +8,7 @@ use crate::engine::run::project::TOKEN;
 
 /// Shows the token that it has, and looks for the host.
 const SUITE: &str = r#"echo "token $HF_TOKEN"
-for host in 172.17.0.1 $(ip route | awk '/default/ {print $3}'); do wget -q -T 2 -O- "http://$host:PORT/"; done
+for host in 172.17.0.1 $(ip route | awk '/default/ {print $3}'); do echo hello | timeout 2 nc "$host" PORT; done
 echo "looked for the host"
 "#;
 
