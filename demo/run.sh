@@ -2,7 +2,7 @@
 # The whole of benchd on one machine, in less than three minutes after the build: two commits of a sample project, the
 # second really slower, are measured in their images, which lie in a local registry, and published to a local S3 bucket.
 # Then a third commit comes, and the daemon finds and measures it by itself. At last a pull request gets two labels on a
-# stand-in for GitHub, and its comment follows the run.
+# stand-in for GitHub, whose App the daemon is, and its comment and its check follow the run.
 # Removes all it made at the end, also after a failure or Ctrl-C; DEMO_KEEP=1 keeps it for a look around.
 # Uses the loopback ports 5065 (registry), 5066 (S3), 5067 (benchd) and 5068 (GitHub).
 set -euo pipefail
@@ -216,13 +216,12 @@ start_github() {
   local sha
   title "GitHub (a stand-in), with a pull request"
   printf 'demo-webhook-secret' >"$folder/webhook-secret"
-  target/debug/github-standin --listen "${github#http://}" --repository sample/engine --user benchd-bot \
-    --webhook "$server/webhook/github" --secret demo-webhook-secret --token-file "$folder/github-token" \
-    >"$folder/github.log" 2>&1 &
+  target/debug/github-standin --listen "${github#http://}" --repository sample/engine \
+    --app benchd --app-file "$folder/github-app.json" --key-file "$folder/github-app.pem" \
+    --webhook "$server/webhook/github" --secret demo-webhook-secret \
+    --user reader --token-file "$folder/reader-token" >"$folder/github.log" 2>&1 &
   github_pid=$!
-  wait_for 30 test -s "$folder/github-token"
-  # A token sets statuses of commits only where its owner may push.
-  on_github repository/permit '{"name": "benchd-bot", "text": "write"}'
+  wait_for 30 test -s "$folder/github-app.json"
   for sha in "$first" "$second" "$third"; do
     on_github repository/commit "{\"sha\": \"$sha\", \"text\": \"On main\"}"
   done
@@ -235,36 +234,56 @@ start_github() {
   export BENCHD_CONFIG=$folder/github.yaml
 }
 
-# The comments on the pull request as they are now.
+# The comments on the pull request and the check runs of its head as they are now, as some reader sees them.
+read_github() {
+  curl --silent --header "Authorization: Bearer $(cat "$folder/reader-token")" "$github/repos/sample/engine/$1"
+}
 comments() {
-  curl --silent --header "Authorization: Bearer $(cat "$folder/github-token")" \
-    "$github/repos/sample/engine/issues/1/comments" |
+  read_github issues/1/comments |
     python3 -c 'import json, sys; [print(comment["body"]) for comment in json.load(sys.stdin)]'
 }
+checks() {
+  read_github "commits/$fourth/check-runs" | python3 -c 'import json, sys
+for check in json.load(sys.stdin)["check_runs"]:
+    print(check["name"], check["status"], check["conclusion"] or "", check["details_url"])'
+}
 first_line() { comments | awk '!told && /./ && !/^<!--/ { print; told = 1 }'; }
+check_stands() { checks | cut -d ' ' -f 2-3; }
+# Says what has changed of them since the last call.
+tell_news() {
+  local now
+  now=$(first_line)
+  [ "$now" = "$told" ] || echo "the comment says: $now"
+  told=$now
+  now=$(check_stands)
+  [ "$now" = "$stood" ] || echo "the check is $now"
+  stood=$now
+}
 # The run of the pull request has ended, and everybody was told.
 is_told() { "$benchd" runs --json --limit 1 | tr -d '\n' | grep -q "\"sha\": \"$fourth\".*\"state\": \"published\""; }
 
 watch_the_pull_request() {
-  local label now told="" left=600
+  local label told="" stood="" left=600
   title "Two labels, and what the pull request is told"
   for label in perf-benchmarks ready; do
     echo "somebody sets the label $label"
     on_github pull/label "{\"number\": 1, \"name\": \"$label\"}"
   done
   until is_told; do
-    now=$(first_line)
-    if [ "$now" != "$told" ]; then
-      told=$now
-      echo "the comment says: $told"
-    fi
+    tell_news
     left=$((left - 1))
     [ "$left" -gt 0 ] || { echo "gave up waiting for the comment" >&2; tail -n 20 "$folder/serve.log" >&2; return 1; }
     sleep 0.2
   done
+  tell_news
   title "The comment in the end"
   comments
   [ "$(comments | grep -c '<!-- benchd:')" = 1 ] || { echo "expected one comment" >&2; exit 1; }
+  title "The check in the end, and where it leads"
+  checks
+  [ "$(checks | wc -l)" = 1 ] || { echo "expected one check" >&2; exit 1; }
+  [ "$(check_stands)" = "completed neutral" ] || { echo "expected a check that is neutral" >&2; exit 1; }
+  show curl --silent --fail --output "$folder/details.json" --write-out '%{http_code}\n' "$(checks | cut -d ' ' -f 4)"
 }
 
 show_where_everything_lies() {
@@ -275,7 +294,7 @@ show_where_everything_lies() {
   echo "objects in the bucket $folder/bucket/sample-results"
   (cd "$folder/bucket/sample-results" && find . -name '*.json' -type f | sort | sed 's|^\./|                        |')
   objects=$(find "$folder/bucket/sample-results" -name 'benchmark_results*.json' -type f | wc -l)
-  [ "$objects" = 3 ] || { echo "expected three objects in the bucket, found $objects" >&2; exit 1; }
+  [ "$objects" = 4 ] || { echo "expected four objects in the bucket, found $objects" >&2; exit 1; }
 }
 
 look_for_the_token() {

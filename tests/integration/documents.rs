@@ -18,8 +18,12 @@ fn blocks<'a>(text: &'a str, language: &str) -> Vec<&'a str> {
 
 #[test]
 fn configurations_are_read() {
-    let files =
-        ["demo/benchd.yaml", "deploy/kubernetes/base/benchd.yaml", "deploy/kubernetes/overlays/example/benchd.yaml"];
+    let files = [
+        "demo/benchd.yaml",
+        "demo/github.yaml",
+        "deploy/kubernetes/base/benchd.yaml",
+        "deploy/kubernetes/overlays/example/benchd.yaml",
+    ];
     let mut configurations: Vec<_> = files.into_iter().map(|file| (file, read(file))).collect();
     for (page, count) in [("README.md", 2), ("docs/operations.md", 1), ("docs/migrate.md", 2), ("docs/github.md", 1)] {
         let text = read(page);

@@ -40,7 +40,9 @@ unmount() { # DIRECTORY: what a killed daemon left mounted below it
 
 launch() { # LOG CHECK COMMAND..: runs COMMAND in the background, in its own session, until CHECK holds
   local log=$1 check=$2 i; shift 2
-  PATH=$STATE/bin:$PATH setsid "$@" >>"$log" 2>&1 </dev/null 9>&- &
+  ( # without what the caller holds open: a lock would last as long as COMMAND
+    for i in /proc/self/fd/*; do [ "${i##*/}" -le 2 ] || eval "exec ${i##*/}>&-"; done
+    PATH=$STATE/bin:$PATH exec setsid "$@" >>"$log" 2>&1 </dev/null ) &
   for i in {1..300}; do $check && return; kill -0 $! 2>/dev/null || break; sleep 0.1; done
   kill $! 2>/dev/null || :; tail -n 15 "$log" >&2; die "did not start, see $log: $*"
 }

@@ -4,6 +4,7 @@
 mod container_image;
 mod daemon;
 mod doctor;
+mod github;
 mod images;
 mod kills;
 mod pass_case;

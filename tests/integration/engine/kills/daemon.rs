@@ -15,7 +15,7 @@ use sqlx::{Connection, SqliteConnection};
 use super::world::World;
 
 /// How long anything may take before the test gives up: the machine may be busy with other tests.
-const PATIENCE: Duration = Duration::from_secs(180);
+pub const PATIENCE: Duration = Duration::from_secs(180);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 const TOKEN: &str = "a-token-that-may-do-all";
 
@@ -56,7 +56,7 @@ repositories:
     benchmarks: {benchmarks}
     suite: {{kind: vllm, scripts: repository}}
     images: {{cpu: \"{host}/{images}:{{sha}}\"}}
-    selection: {{schedule: {{variants: [base]}}, manual: {{variants: [base]}}}}
+    selection: {{schedule: {base}, merge: {base}, release: {base}, manual: {base}}}
     publish: {{to: [{publish}]}}
 {more}
 registries: [{{host: \"{host}\", plain_http: true}}]
@@ -71,6 +71,7 @@ execution:
             dir = dir.display(),
             checkout = checkout.display(),
             benchmarks = benchmarks.display(),
+            base = "{variants: [base]}",
             cache = project.path("hf_cache").display(),
         );
         fs::write(case.config(), config).unwrap();
@@ -183,6 +184,11 @@ impl Daemon {
         Self { child: None, url: url.to_owned(), client }
     }
 
+    /// The address of `path`.
+    pub fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.url)
+    }
+
     /// A request with its answer: status and JSON; `None` when no answer came.
     pub async fn ask(
         &self,
@@ -191,7 +197,7 @@ impl Daemon {
         key: Option<&str>,
         body: Option<&Value>,
     ) -> Option<(u16, Value)> {
-        let mut request = self.client.request(method, format!("{}{path}", self.url)).bearer_auth(TOKEN);
+        let mut request = self.client.request(method, self.url(path)).bearer_auth(TOKEN);
         if let Some(key) = key {
             request = request.header("idempotency-key", key);
         }
@@ -225,7 +231,7 @@ impl Daemon {
 
     /// A text that must be there, as monitoring asks for it.
     pub async fn text(&self, path: &str) -> String {
-        let request = self.client.get(format!("{}{path}", self.url)).bearer_auth(TOKEN);
+        let request = self.client.get(self.url(path)).bearer_auth(TOKEN);
         request.send().await.unwrap().text().await.unwrap()
     }
 
