@@ -173,6 +173,34 @@ async fn revoked_or_suspended_is_waited_for_and_shown() {
 }
 
 #[tokio::test]
+async fn a_refused_status_is_shown_until_it_is_taken() {
+    let site = Site::with(As::Token, "").await;
+    let run = site.submit(&site.pull.head(), site.by_labels()).await;
+    let refused = site.gh.fault("POST", "/repos/*/*/statuses/*", Fault::Status(403)).forever();
+    let teller = site.teller();
+    site.tell(&teller).await;
+    assert!(site.trouble().is_some() && site.comment().starts_with("**Queued**"));
+    // The comment goes on, and the status is refused again and again.
+    let job = site.claim().await;
+    site.begin(&job, &site.pull.head()).await;
+    site.later(5);
+    site.tell(&teller).await;
+    assert!(site.trouble().is_some() && site.comment().starts_with("**Running**"), "{}", site.comment());
+    site.owe("reply", AnswerKind::Reply { text: "hello".into() }).await;
+    site.end(&job, 1.0).await;
+    for _ in 0..10 {
+        site.later(60);
+        site.tell(&teller).await;
+        assert!(site.trouble().is_some(), "after {} refusals", refused.struck());
+    }
+    assert!((3..=8).contains(&refused.struck()), "{}", refused.struck());
+    site.gh.clear_faults();
+    site.later(300);
+    site.tell(&teller).await;
+    assert_eq!((site.trouble(), site.state(run).await), (None, RunState::Published));
+}
+
+#[tokio::test]
 async fn both_rate_limits_are_obeyed() {
     let limits = [
         (Fault::PrimaryLimit { status: 403, reset_in_s: 1800 }, 1800),

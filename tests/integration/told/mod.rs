@@ -23,7 +23,7 @@ use benchd::queue::{
     Submitted,
 };
 use benchd::step::Step;
-use benchd::store::{Answer, AnswerKind, OwedKind, OwedState, Store};
+use benchd::store::{Answer, AnswerKind, OwedKind, OwedState, PullRow, Store};
 use benchd::trigger::Request;
 use chrono::TimeDelta;
 use github_standin::{CommitSpec, PullRequest, PullSpec, Repository, StandIn};
@@ -144,6 +144,7 @@ impl Site {
             sha: sha.parse().unwrap(),
             image: format!("r.example/i:{sha}"),
             digest: Some("sha256:00ff".into()),
+            driver: Some("570.86.15".into()),
             container: serde_json::json!({}),
             repro_command: "docker run r.example/i@sha256:00ff ./bench.sh".into(),
         };
@@ -230,6 +231,33 @@ impl Site {
 
     fn trouble(&self) -> Option<String> {
         self.health.troubles().into_iter().find(|t| t.part == Part::Reports).map(|t| t.reason)
+    }
+
+    /// How the pull request was at a look now.
+    fn seen(&self, standing: &str) -> PullRow {
+        let now = self.clock.now();
+        PullRow {
+            repository: "o/r".parse().unwrap(),
+            number: self.pull.number(),
+            head: self.head(),
+            head_seen_at: now,
+            head_updated_at: now,
+            labels: std::collections::BTreeSet::new(),
+            standing: standing.parse().unwrap(),
+            turned_at: now,
+            origin: "own".parse().unwrap(),
+            author: None,
+            base_branch: "main".into(),
+            said: None,
+            said_count: 0,
+            updated_at: now,
+        }
+    }
+
+    async fn look(&self, pull: &PullRow) {
+        let mut write = self.store.write(Step::MovePull).await.unwrap();
+        write.record_pull(pull).await.unwrap();
+        write.commit().await.unwrap();
     }
 
     async fn owe(&self, key: &str, what: AnswerKind) {
