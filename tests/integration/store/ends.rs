@@ -99,7 +99,7 @@ async fn failed_jobs_are_retried_with_all_their_attempts_and_the_end_is_told_ane
     let good = bench.claim().await;
     bench.measure(&good, SHA, &[1.0]).await;
     assert_eq!(bench.queue.retry(run).await.unwrap(), Retried::NothingFailed);
-    let lost = || ended(Conclusion::Failure(FailureKind::EngineUnavailable));
+    let lost = || ended(Conclusion::Failure(FailureKind::LostRunner));
     for attempt in 1..=3 {
         let bad = bench.claim().await;
         assert_eq!(bad.claim.attempt, attempt);
