@@ -79,6 +79,23 @@ async fn a_burst_of_pushes_is_measured_once_at_its_last() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn quiet_is_counted_from_the_last_push() {
+    let house = House::new("quiet_for: 100s").await;
+    let pull = house.own();
+    label_both(&pull);
+    house.hear().await;
+    pull.push(CommitSpec::new("second").files(&["a.py"]));
+    let pushed_at = house.clock.now();
+    for _ in 0..6 {
+        house.hear().await;
+    }
+    let runs = house.pull_runs(&pull).await;
+    assert_eq!((runs.len(), runs[0].run.sha.as_str()), (1, pull.head().as_str()));
+    let waited = (runs[0].run.requested_at - pushed_at).num_seconds();
+    assert!((100..=104).contains(&waited), "{waited} s");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_wanted_any_more_is_ended_and_comes_again() {
     type Step = fn(&github_standin::PullRequest);
     let ways: [(Step, Step); 3] = [
