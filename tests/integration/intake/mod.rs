@@ -2,8 +2,9 @@
 //! queue keep what follows. Nothing is executed.
 
 mod burst;
+mod daemon;
 mod idle;
-mod kill;
+mod kills;
 mod merges;
 mod refusals;
 mod releases;
