@@ -24,7 +24,7 @@ use benchd::queue::{
 };
 use benchd::step::Step;
 use benchd::store::{Answer, AnswerKind, OwedKind, OwedState, PullRow, Store};
-use benchd::trigger::Request;
+use benchd::trigger::{Planned, Request};
 use chrono::TimeDelta;
 use github_standin::{CommitSpec, PullRequest, PullSpec, Repository, StandIn};
 
@@ -116,14 +116,26 @@ impl Site {
     }
 
     async fn submit(&self, sha: &str, trigger: Trigger) -> RunId {
-        let repository = &self.config.repositories[0];
         let branch = match &trigger {
             Trigger::PullRequest { number } | Trigger::Command { number } => format!("pull/{number}/head"),
             _ => "main".to_owned(),
         };
+        self.request(&branch, sha, trigger).await
+    }
+
+    /// A run of a commit of `branch`.
+    async fn request(&self, branch: &str, sha: &str, trigger: Trigger) -> RunId {
+        self.queued(&self.planned(branch, sha, trigger).await).await
+    }
+
+    async fn planned(&self, branch: &str, sha: &str, trigger: Trigger) -> Planned {
+        let repository = &self.config.repositories[0];
         let (branch, sha) = (branch.parse().unwrap(), sha.parse().unwrap());
         let request = Request::new(repository, branch, sha, self.clock.now(), trigger, target());
-        let planned = request.plan(&self.dir.path().join("cache")).await.unwrap();
+        request.plan(&self.dir.path().join("cache")).await.unwrap()
+    }
+
+    async fn queued(&self, planned: &Planned) -> RunId {
         match self.queue.submit_run(&planned.run).await.unwrap() {
             Submitted::Run(run) => run,
             Submitted::NothingToDo => panic!("a suite of one command is one job"),
@@ -187,10 +199,15 @@ impl Site {
     /// A whole run that measures `latency`.
     async fn whole_run(&self, sha: &str, trigger: Trigger, latency: f64) -> RunId {
         let run = self.submit(sha, trigger).await;
+        self.measure(sha, latency).await;
+        run
+    }
+
+    /// The next job measures `latency`.
+    async fn measure(&self, sha: &str, latency: f64) {
         let job = self.claim().await;
         self.begin(&job, sha).await;
         self.end(&job, latency).await;
-        run
     }
 
     fn later(&self, seconds: i64) {
