@@ -97,6 +97,25 @@ async fn a_closed_pull_request_is_advised_what_it_takes() {
 }
 
 #[tokio::test]
+async fn a_check_succeeds_when_nothing_is_worse_and_is_skipped_when_nothing_is_measured() {
+    let site = Site::new().await;
+    let _merged = site.whole_run(&site.base, Trigger::Merge, 100.0).await;
+    let head = site.pull.head();
+    let _run = site.whole_run(&head, site.by_labels(), 100.2).await;
+    let teller = site.teller();
+    site.tell(&teller).await;
+    assert!(first_line(&site.comment()).starts_with("**No change of 1 % or more**"), "{}", site.comment());
+    assert_eq!(site.check(&head), ("completed".into(), Some("success".into())));
+    let next = site.pull.push(CommitSpec::new("more"));
+    let _run = site.submit(&next, site.by_labels()).await;
+    let job = site.claim().await;
+    site.finish(&job, Conclusion::Skipped { reason: "needs 8 devices".into() }).await;
+    site.tell(&teller).await;
+    assert!(first_line(&site.comment()).starts_with("**Nothing to measure**"), "{}", site.comment());
+    assert_eq!(site.check(&next), ("completed".into(), Some("skipped".into())));
+}
+
+#[tokio::test]
 async fn a_token_sets_a_status_in_place_of_a_check_run() {
     let site = Site::with(As::Token, "").await;
     let head = site.pull.head();
