@@ -79,20 +79,23 @@ async fn a_burst_of_pushes_is_measured_once_at_its_last() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn quiet_is_counted_from_the_last_push() {
-    let house = House::new("quiet_for: 100s").await;
-    let pull = house.own();
-    label_both(&pull);
-    house.hear().await;
-    pull.push(CommitSpec::new("second").files(&["a.py"]));
-    let pushed_at = house.clock.now();
-    for _ in 0..6 {
-        house.hear().await;
+async fn quiet_is_counted_from_the_last_push_told_of_or_not() {
+    for told in [true, false] {
+        let house = House::new("quiet_for: 100s").await;
+        let pull = house.own();
+        let comes = async || if told { house.hear().await } else { house.found().await };
+        label_both(&pull);
+        comes().await;
+        pull.push(CommitSpec::new("second").files(&["a.py"]));
+        let pushed_at = house.clock.now();
+        for _ in 0..8 {
+            comes().await;
+        }
+        let runs = house.pull_runs(&pull).await;
+        assert_eq!((runs.len(), runs[0].run.sha.as_str()), (1, pull.head().as_str()));
+        let waited = (runs[0].run.requested_at - pushed_at).num_seconds();
+        assert!((100..=104).contains(&waited), "told: {told}, {waited} s");
     }
-    let runs = house.pull_runs(&pull).await;
-    assert_eq!((runs.len(), runs[0].run.sha.as_str()), (1, pull.head().as_str()));
-    let waited = (runs[0].run.requested_at - pushed_at).num_seconds();
-    assert!((100..=104).contains(&waited), "{waited} s");
 }
 
 #[tokio::test(flavor = "multi_thread")]
