@@ -172,6 +172,7 @@ pub fn worker(
         clone_url: config.github.clone_url(),
         memory_bytes: inventory.memory_bytes,
         device_count: inventory.count,
+        driver: inventory.driver.clone(),
         clock: clock.clone(),
     }
 }

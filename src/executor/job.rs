@@ -67,6 +67,8 @@ pub struct Worker {
     pub memory_bytes: Option<u64>,
     /// How many devices the host has.
     pub device_count: u32,
+    /// Version of their driver.
+    pub driver: Option<String>,
     /// The time.
     pub clock: Clock,
 }
@@ -246,6 +248,7 @@ impl Worker {
             sha: spec.sha.clone(),
             image: image.exact().to_string(),
             digest: image.digest.as_ref().map(ToString::to_string),
+            driver: self.driver.clone(),
             repro_command: repro_command(&container, &request),
             container: serde_json::to_value(&container).unwrap_or_default(),
         };

@@ -22,7 +22,7 @@ use crate::store::{Alike, HeldJob, QueuedJob, RunnerRow, StoreError, Write};
 /// How often it is written down that a runner still asks for jobs when it offers what it offered before.
 const SEEN_EVERY: TimeDelta = TimeDelta::minutes(1);
 /// A runner that has not asked for so long does not count as a place where a job may run one day.
-pub(super) const GONE_AFTER: TimeDelta = TimeDelta::days(1);
+const GONE_AFTER: TimeDelta = TimeDelta::days(1);
 
 /// What a runner offers: all of its host, and what of it somebody else uses. What its own jobs hold the queue knows.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -4,18 +4,21 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::Queue;
-use super::claim::{ClaimOffer, Durations, GONE_AFTER, arrange, holding, in_order, is_due, wanting};
+use super::claim::{ClaimOffer, Durations, arrange, holding, in_order, is_due, wanting};
 use super::slots::{Forecast, Holding, Inventory, Verdict, decide, forecast};
 use crate::model::{
     BusyDevice, CommitSha, Control, ImageLook, JobId, JobState, NoImage, Pause, Priority, RunId, RunnerName, Slot,
     Target, Trigger,
 };
 use crate::store::{HeldJob, QueuedJob, StoreError};
+
+/// A machine that has not asked for so long is not counted on: one that lives asks every minute.
+const SILENT_AFTER: TimeDelta = TimeDelta::minutes(10);
 
 /// The queue at one instant.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -114,7 +117,10 @@ pub enum Why {
         pause: Pause,
     },
     /// No machine with this hardware has asked for a job lately.
-    NoRunner,
+    NoRunner {
+        /// When one last did.
+        seen_at: Option<DateTime<Utc>>,
+    },
     /// No host has as many devices.
     TooLarge {
         /// How many it needs.
@@ -149,7 +155,7 @@ impl Place {
             | Why::WaitingForImage { .. }
             | Why::Backoff { .. }
             | Why::Paused { .. }
-            | Why::NoRunner
+            | Why::NoRunner { .. }
             | Why::TooLarge { .. }
             | Why::DevicesBusy { .. }
             | Why::DevicesTaken { .. }
@@ -203,7 +209,7 @@ pub(super) fn view(rows: &Rows, at: DateTime<Utc>) -> QueueView {
     in_order(&mut jobs, &rows.durations, at);
     let mut told = Told::default();
     for (offer, seen_at) in &rows.runners {
-        if at - *seen_at < GONE_AFTER {
+        if at - *seen_at < SILENT_AFTER {
             let on_host = |held: &&HeldJob| held.claimed.claim.by.host() == offer.by.host();
             let own: Vec<_> = rows.held.iter().filter(on_host).cloned().collect();
             let held = holding(&own, &rows.durations);
@@ -270,7 +276,7 @@ fn place(job: &QueuedJob, of: u32) -> Place {
         queued_at: job.created_at,
         position: None,
         of,
-        why: Why::NoRunner,
+        why: Why::NoRunner { seen_at: None },
         starts_at: None,
         ends_at: None,
     }
@@ -330,7 +336,10 @@ fn why(job: &QueuedJob, told: &Told<'_>, rows: &Rows, at: DateTime<Utc>) -> Why 
         JobState::Queued { not_before } if *not_before > at => return Why::Backoff { until: *not_before },
         JobState::Queued { .. } | JobState::Claimed { .. } | JobState::Running { .. } | JobState::Finished { .. } => {}
     }
-    let Some((offer, verdict)) = told.verdicts.get(&job.id) else { return Why::NoRunner };
+    let Some((offer, verdict)) = told.verdicts.get(&job.id) else {
+        let alike = rows.runners.iter().filter(|(offer, _)| offer.is_for(job));
+        return Why::NoRunner { seen_at: alike.map(|(_, seen_at)| *seen_at).max() };
+    };
     if let Some(pause) = paused(rows, offer) {
         return Why::Paused { pause: pause.clone() };
     }
@@ -370,7 +379,11 @@ impl fmt::Display for Why {
             }
             Self::Backoff { until } => write!(f, "tried again at {} after a fault", time(until)),
             Self::Paused { pause } => pause.fmt(f),
-            Self::NoRunner => f.write_str("no runner with this hardware has asked for a job within a day"),
+            Self::NoRunner { seen_at: Some(seen_at) } => {
+                let since = seen_at.format("%Y-%m-%d %H:%M UTC");
+                write!(f, "no host with this hardware since {since}")
+            }
+            Self::NoRunner { seen_at: None } => f.write_str("no host with this hardware has ever asked for a job"),
             Self::TooLarge { needs, has } => write!(f, "needs {needs} devices, no host has more than {has}"),
             Self::DevicesBusy { devices } => {
                 f.write_str("waits for devices that somebody else uses: ")?;

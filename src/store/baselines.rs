@@ -1,7 +1,7 @@
 //! What a run's values are held against: for each series the newest earlier measurement on the base branch, at or before
 //! the commit where the run's own commit left it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::codec::{Columns, id_column};
 use super::error::sql;
@@ -26,8 +26,29 @@ pub struct Baseline {
 pub struct Machines {
     /// The runners.
     pub runners: Vec<RunnerName>,
+    /// The versions of their devices' drivers, as far as they are known.
+    pub drivers: Vec<String>,
     /// The images by digest.
     pub digests: Vec<String>,
+}
+
+impl Machines {
+    /// From the runners of attempts, and of their passes the driver and the image's digest; each is named once.
+    pub fn of(
+        runners: impl IntoIterator<Item = RunnerName>,
+        passes: impl IntoIterator<Item = (Option<String>, Option<String>)>,
+    ) -> Self {
+        let (drivers, digests): (Vec<_>, Vec<_>) = passes.into_iter().unzip();
+        Self {
+            runners: once(runners),
+            drivers: once(drivers.into_iter().flatten()),
+            digests: once(digests.into_iter().flatten()),
+        }
+    }
+}
+
+fn once<T: Ord>(names: impl IntoIterator<Item = T>) -> Vec<T> {
+    names.into_iter().collect::<BTreeSet<_>>().into_iter().collect()
 }
 
 impl Store {
@@ -114,11 +135,11 @@ impl Store {
 
     /// What measured a run on one target, in the last attempts of its jobs.
     pub async fn machines_of_run(&self, run: RunId, target: &Target) -> Result<Machines, StoreError> {
-        let statement = "select distinct attempts.runner, passes.digest
+        let statement = "select distinct attempts.runner, passes.driver, passes.digest
              from jobs join attempts on attempts.job_id = jobs.id and attempts.attempt = jobs.attempt
                  join passes on passes.job_id = jobs.id and passes.attempt = jobs.attempt and passes.role = 'candidate'
              where jobs.run_id = ?1 and jobs.platform = ?2 and jobs.device_type = ?3 and jobs.device_count = ?4
-             order by 1, 2";
+             order by 1, 2, 3";
         let rows = sqlx::query(statement)
             .bind(id_column(run))
             .bind(target.platform.as_str())
@@ -127,15 +148,12 @@ impl Store {
             .fetch_all(&self.readers)
             .await
             .map_err(sql(format!("read what measured run {run}")))?;
-        let mut machines = Machines::default();
+        let (mut runners, mut passes) = (Vec::new(), Vec::new());
         for row in &rows {
             let columns = Columns { table: "passes", row };
-            machines.runners.push(columns.noun("runner")?);
-            machines.digests.extend(columns.plain::<Option<String>>("digest")?);
+            runners.push(columns.noun("runner")?);
+            passes.push((columns.plain("driver")?, columns.plain("digest")?));
         }
-        machines.runners.dedup();
-        machines.digests.sort();
-        machines.digests.dedup();
-        Ok(machines)
+        Ok(Machines::of(runners, passes))
     }
 }

@@ -74,6 +74,8 @@ pub struct PassDetail {
     pub image: String,
     /// The image's digest.
     pub digest: Option<String>,
+    /// Version of the devices' driver.
+    pub driver: Option<String>,
     /// The container's specification, without secrets.
     pub container: serde_json::Value,
     /// The command that repeats it.
@@ -166,6 +168,7 @@ impl Store {
                 sha: columns.noun("sha")?,
                 image: columns.plain("image")?,
                 digest: columns.plain("digest")?,
+                driver: columns.plain("driver")?,
                 container: columns.json("container")?,
                 repro_command: columns.plain("repro_command")?,
                 started_at: columns.instant("started_at")?,

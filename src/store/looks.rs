@@ -150,15 +150,15 @@ impl Look {
 }
 
 impl Write {
-    /// Marks something to be looked at. Where it is marked already, the mark may move the look on, within its patience
-    /// counted from the first mark, and never forward: a burst of marks is one look, and one that failed keeps its
-    /// wait.
+    /// Marks something to be looked at. Where it is marked already, the last mark says when, within its patience counted
+    /// from the first one: a burst of marks is one look, and one that was put off until all is quiet comes sooner. A look
+    /// that failed keeps its wait.
     pub async fn look_at(&mut self, mark: &Mark, now: DateTime<Utc>) -> Result<(), StoreError> {
         let statement = "insert into looks (repository, kind, key, reason, facts, generation, marked_at, due_at)
              values (?1, ?2, ?3, ?4, ?5, 1, ?6, ?7)
              on conflict do update set
                  reason = excluded.reason, facts = excluded.facts, generation = generation + 1,
-                 due_at = max(due_at, min(excluded.due_at, marked_at + ?8))";
+                 due_at = max(min(excluded.due_at, marked_at + ?8), case when attempts > 0 then due_at else 0 end)";
         sqlx::query(statement)
             .bind(mark.repository.as_str())
             .bind(mark.kind.as_str())
@@ -301,6 +301,19 @@ mod tests {
         assert_eq!(store.due_looks_at(at(4), None, 9).await.unwrap(), []);
         assert_eq!(store.due_looks_at(at(5), Some(LookKind::Tag), 9).await.unwrap(), []);
         assert_eq!(store.due_looks_at(at(5), Some(LookKind::Pull), 9).await.unwrap()[0].generation, 5);
+    }
+
+    #[tokio::test]
+    async fn a_mark_brings_a_look_forward_that_waits_for_quiet() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).await.unwrap();
+        let mut write = store.write(Step::PostponePull).await.unwrap();
+        let quiet = Mark::at_once(&"o/r".parse().unwrap(), LookKind::Pull, 7, "again", at(0));
+        write.look_at(&quiet.after(TimeDelta::seconds(90), TimeDelta::days(1)), at(0)).await.unwrap();
+        write.commit().await.unwrap();
+        assert_eq!(only(&store).await.due_at, at(90));
+        marked(&store, 1).await;
+        assert_eq!(only(&store).await.due_at, at(3));
     }
 
     #[tokio::test]

@@ -228,6 +228,7 @@ fn migrations() -> Migrator {
         (6, "reports", include_str!("migrations/0006_reports.sql")),
         (9, "progress", include_str!("migrations/0009_progress.sql")),
         (11, "imports", include_str!("migrations/0011_imports.sql")),
+        (12, "told", include_str!("migrations/0012_told.sql")),
     ];
     let migration = |(version, name, text): (i64, &'static str, &'static str)| {
         Migration::new(version, name.into(), MigrationType::Simple, text.into_sql_str(), false)

@@ -22,6 +22,8 @@ pub struct PassStart {
     pub image: String,
     /// The image's digest (`sha256:...`), when the registry or the engine knows one.
     pub digest: Option<String>,
+    /// Version of the devices' driver, where they have one.
+    pub driver: Option<String>,
     /// The container's specification, without secrets.
     pub container: serde_json::Value,
     /// The command for a shell that repeats it; secrets stand in it by name only (`-e HF_TOKEN`).
@@ -73,9 +75,9 @@ impl Write {
         pass: &PassStart,
         now: DateTime<Utc>,
     ) -> Result<Outcome, StoreError> {
-        let statement = "insert into passes (job_id, attempt, pass, role, sha, image, digest, container,
+        let statement = "insert into passes (job_id, attempt, pass, role, sha, image, digest, driver, container,
                  repro_command, started_at)
-             select ?1, ?2, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11 from jobs
+             select ?1, ?2, ?4, ?5, ?6, ?7, ?8, ?12, ?9, ?10, ?11 from jobs
              where id = ?1 and attempt = ?2 and claimed_by = ?3 and state in ('claimed', 'running')
              on conflict (job_id, attempt, pass) do update set container = excluded.container";
         let done = sqlx::query(statement)
@@ -90,6 +92,7 @@ impl Write {
             .bind(to_json("passes.container", &pass.container)?)
             .bind(&pass.repro_command)
             .bind(now.timestamp_millis())
+            .bind(&pass.driver)
             .execute(&mut *self.0)
             .await
             .map_err(sql(format!("begin pass {} of job {}", pass.number, claim.job)))?;

@@ -30,6 +30,8 @@ pub struct PullRow {
     pub labels: BTreeSet<String>,
     /// How it stands.
     pub standing: Standing,
+    /// When it was seen to be closed, or open again.
+    pub turned_at: DateTime<Utc>,
     /// Whose code its head is.
     pub origin: Origin,
     /// Who opened it.
@@ -117,6 +119,7 @@ impl PullRow {
             head_updated_at: columns.instant("head_updated_at")?,
             labels: columns.json("labels")?,
             standing: columns.noun("standing")?,
+            turned_at: columns.instant("turned_at")?,
             origin: columns.noun("origin")?,
             author: columns.plain("author")?,
             base_branch: columns.plain("base_branch")?,
@@ -180,12 +183,13 @@ impl Write {
     pub async fn record_pull(&mut self, pull: &PullRow) -> Result<(), StoreError> {
         let statement =
             "insert into pulls (repository, number, head_sha, head_seen_at, head_updated_at, labels, standing,
-                 origin, author, base_branch, said, said_count, updated_at)
-             values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)
+                 origin, author, base_branch, said, said_count, updated_at, turned_at)
+             values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)
              on conflict do update set head_sha = excluded.head_sha, head_seen_at = excluded.head_seen_at,
                  head_updated_at = excluded.head_updated_at, labels = excluded.labels, standing = excluded.standing,
                  origin = excluded.origin, author = excluded.author, base_branch = excluded.base_branch,
-                 said = excluded.said, said_count = excluded.said_count, updated_at = excluded.updated_at";
+                 said = excluded.said, said_count = excluded.said_count, updated_at = excluded.updated_at,
+                 turned_at = excluded.turned_at";
         sqlx::query(statement)
             .bind(pull.repository.as_str())
             .bind(id_column(pull.number))
@@ -200,6 +204,7 @@ impl Write {
             .bind(&pull.said)
             .bind(pull.said_count)
             .bind(pull.updated_at.timestamp_millis())
+            .bind(pull.turned_at.timestamp_millis())
             .execute(&mut *self.0)
             .await
             .map_err(sql(format!("record the pull request #{}", pull.number)))?;

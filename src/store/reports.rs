@@ -89,6 +89,11 @@ impl ReportKind {
 }
 
 impl ReportKey {
+    /// The comment of a pull request.
+    pub fn comment(pull: &PullKey) -> Self {
+        Self { repository: pull.repository.clone(), kind: ReportKind::Comment, subject: format!("#{}", pull.number) }
+    }
+
     fn read(&self, row: &SqliteRow) -> Result<ReportRow, StoreError> {
         let columns = Columns { table: "reports", row };
         let told = match (columns.plain("told_state")?, columns.plain("told_text")?, columns.maybe_instant("told_at")?)
@@ -188,7 +193,7 @@ impl Store {
     }
 
     /// The pull requests that something may have to be told: of open runs that owe a comment or check, of ended ones that
-    /// still owe it at `now`, and those whose head has moved since.
+    /// still owe it at `now`, and those whose head has moved since, or that were closed or opened again.
     pub async fn pulls_to_tell(&self, now: DateTime<Utc>) -> Result<Vec<PullKey>, StoreError> {
         let statement = "select runs.repository, json_extract(owed.value, '$.payload.number') as number
              from runs, json_each(runs.owed) as owed
@@ -203,7 +208,8 @@ impl Store {
              select pulls.repository, pulls.number
              from pulls join reports on reports.repository = pulls.repository and reports.kind = 'comment'
                  and reports.subject = '#' || pulls.number
-             where pulls.standing in ('draft', 'ready') and pulls.head_seen_at > reports.told_at";
+             where pulls.standing in ('draft', 'ready') and pulls.head_seen_at > reports.told_at
+                 or pulls.turned_at > reports.told_at";
         let rows = sqlx::query(statement)
             .bind(now.timestamp_millis())
             .fetch_all(&self.readers)

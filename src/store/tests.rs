@@ -25,7 +25,8 @@ const ROWS_1: &str = "
             until_at, created_at)
         values (5, 1, 'cpu', 'Xeon', 1, 'm', '{}', 1, 3, 'waiting_for_image', 1700000000009, 1700000000000);
     insert into attempts (job_id, attempt, runner, claimed_at) values (2, 1, 'host', 1700000000001);
-    insert into passes values (2, 1, 1, 'candidate', '9816774803221e23e6f26178546c65c2466e2c90', 'i:t', 'sha256:0',
+    insert into passes (job_id, attempt, pass, role, sha, image, digest, container, repro_command, started_at,
+        finished_at, exit_code) values (2, 1, 1, 'candidate', '9816774803221e23e6f26178546c65c2466e2c90', 'i:t', 'sha256:0',
         '{}', 'docker run i', 1700000000001, null, null);
     insert into points values (2, 1, 1, 'b', 'p', 'latency', 'base', 'ok', null);
     insert into series values (3, 'o/r', 'cpu', 'Xeon', 1, 'm', 'b', 'base', 'p', 'latency', 'c', 's', 'lower',
@@ -68,7 +69,8 @@ const ROWS_4: &str = "
 
 /// One row for each table that migration 5 adds.
 const ROWS_5: &str = "
-    insert into pulls values ('o/r', 7, '9816774803221e23e6f26178546c65c2466e2c90', 1700000000000, 1700000000000,
+    insert into pulls (repository, number, head_sha, head_seen_at, head_updated_at, labels, standing, origin, author,
+        base_branch, said, said_count, updated_at) values ('o/r', 7, '9816774803221e23e6f26178546c65c2466e2c90', 1700000000000, 1700000000000,
         '[\"ready\"]', 'ready', 'fork', 'ann', 'main', 'waiting', 1, 1700000000000);
     insert into approvals values ('o/r', 7, '9816774803221e23e6f26178546c65c2466e2c90', 'bob', 'label',
         1700000000000);
@@ -101,6 +103,7 @@ fn rows_of(version: i64) -> String {
         6 => rows_of(5) + ROWS_6,
         9 => rows_of(6) + "update attempts set points_begun = 3;",
         11 => rows_of(9) + ROWS_11,
+        12 => rows_of(11) + "update passes set driver = '570.86.15'; update pulls set turned_at = 1700000000000;",
         other => panic!("migration {other} has no rows to be tested on: add them here"),
     }
 }

@@ -394,6 +394,7 @@ mod tests {
             head_updated_at: DateTime::UNIX_EPOCH,
             labels: labels.iter().map(|&label| label.to_owned()).collect(),
             standing,
+            turned_at: DateTime::UNIX_EPOCH,
             origin: Origin::Own,
             author: None,
             base_branch: "main".to_owned(),

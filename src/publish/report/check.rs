@@ -82,7 +82,6 @@ impl CheckEnd {
 /// The check of the report's newest run.
 pub fn check(report: &PullReport) -> Check {
     let run = &report.run;
-    let public = report.links.public.as_ref();
     Check {
         sha: run.sha.clone(),
         name: report.name.clone(),
@@ -90,8 +89,15 @@ pub fn check(report: &PullReport) -> Check {
         title: clean(&answer(run, Style::Plain), TITLE),
         summary: body(report, TEXT),
         started_at: run.started_at,
-        details_url: public.map(|url| format!("{}/api/v1/runs/{}", url.as_str().trim_end_matches('/'), run.id)),
+        details_url: Some(details_url(report)),
     }
+}
+
+/// Where a person reads on: at the pull request's comment. What benchd itself answers is for programs.
+fn details_url(report: &PullReport) -> String {
+    let PullReport { repository, number, links, .. } = report;
+    let comment = links.comment.map(|id| format!("#issuecomment-{id}")).unwrap_or_default();
+    format!("{}/{repository}/pull/{number}{comment}", links.web.as_str().trim_end_matches('/'))
 }
 
 fn phase(run: &RunReport) -> CheckPhase {

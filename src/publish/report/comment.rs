@@ -1,13 +1,15 @@
 //! The comment of a pull request: Markdown, small by design. What does not fit goes by whole rows and sections, so that
 //! no table is ever cut in the middle.
 
+use super::advice::{method, next_step};
 use super::marker::Marker;
 use super::text::{block, code, counted, number};
-use super::words::{Overall, Style, answer, conclusion_of, plain_percent, time};
+use super::words::{Overall, Style, answer, time};
 use super::{Head, JobReport, JobStanding, Links, Publishing, PullReport, RunReport, SeriesReport, TargetReport};
 use crate::compare::Change;
 use crate::model::{Better, CommitSha, Conclusion, PointState, RepoName, Trigger};
 use crate::queue::place::Why;
+use crate::store::Machines;
 
 /// A comment stays below this, in bytes.
 pub(super) const SMALL: usize = 16_000;
@@ -15,6 +17,8 @@ pub(super) const SMALL: usize = 16_000;
 const NAME: usize = 80;
 /// Longest reason or message, in characters.
 const REASON: usize = 200;
+/// Of so many jobs the logs are linked.
+const LOGS: usize = 3;
 /// Longest command that repeats a measurement, in characters.
 const COMMAND: usize = 3000;
 
@@ -82,7 +86,7 @@ impl Page<'_> {
         if has_results(run) {
             parts.push(method(run));
         }
-        parts.push(next_step(run));
+        parts.push(next_step(self.report));
         parts.extend(self.links());
         parts.extend(self.repeat());
         parts.extend(self.earlier());
@@ -160,15 +164,11 @@ impl Page<'_> {
             let rest = if rest > 0 { format!(" and {}", counted(rest, "other commit")) } else { String::new() };
             text.push_str(&format!(" Also: {}{rest}.", shown.join(", ")));
         }
-        if !first.digests.is_empty() {
-            text.push_str(&format!(" Its image: {}.", code(&first.digests.join(", "), REASON)));
+        if !first.machines.digests.is_empty() {
+            text.push_str(&format!(" Its image: {}.", code(&first.machines.digests.join(", "), REASON)));
         }
-        if !first.runners.is_empty() && first.runners != target.runners {
-            let names: Vec<&str> = first.runners.iter().map(crate::model::RunnerName::as_str).collect();
-            text.push_str(&format!(
-                "\n\n> **Measured on another machine**: the baseline on {}. Part of a difference may be the machine's.",
-                code(&names.join(", "), NAME)
-            ));
+        if let Some(differs) = differs(&first.machines, &target.machines) {
+            text.push_str(&format!("\n\n> {differs}"));
         }
         Some(text)
     }
@@ -315,7 +315,14 @@ impl Page<'_> {
         if has_results(&self.report.run) {
             links.push(format!("[all values](<{run}/results>)"));
         }
-        Some(links.join(" · "))
+        let mut text = format!("Raw JSON: {}", links.join(", "));
+        let logs = self.report.run.jobs().filter_map(|job| Some((job, self.log_url(job)?)));
+        let logs: Vec<String> = logs.take(LOGS + 1).map(|(job, url)| format!("[job {}](<{url}>)", job.id)).collect();
+        // Of many jobs nobody reads every log; those of failed ones stand beside the failures.
+        if (1..=LOGS).contains(&logs.len()) {
+            text.push_str(&format!(". Log: {}", logs.join(", ")));
+        }
+        Some(text + ".")
     }
 
     /// The command that repeats a measurement, folded.
@@ -376,8 +383,12 @@ impl Page<'_> {
     }
 
     fn log(&self, job: &JobReport) -> String {
-        let Some(public) = self.report.links.public.as_ref().filter(|_| job.tries > 0) else { return String::new() };
-        format!(" ([log](<{}/api/v1/jobs/{}/log>))", public.as_str().trim_end_matches('/'), job.id)
+        self.log_url(job).map(|url| format!(" ([log](<{url}>))")).unwrap_or_default()
+    }
+
+    fn log_url(&self, job: &JobReport) -> Option<String> {
+        let public = self.report.links.public.as_ref().filter(|_| job.tries > 0)?;
+        Some(format!("{}/api/v1/jobs/{}/log", public.as_str().trim_end_matches('/'), job.id))
     }
 }
 
@@ -400,21 +411,51 @@ fn has_ended(run: &RunReport) -> bool {
 }
 
 fn where_measured(target: &TargetReport) -> String {
+    let Machines { runners, drivers, digests } = &target.machines;
     let mut parts = Vec::new();
-    if target.runners.is_empty() {
+    if runners.is_empty() {
         let why = target.jobs.iter().find_map(super::words::skip_reason);
         parts.push(match why {
             Some(why) => format!("Could not take part: {}", code(why, REASON)),
             None => "No machine has begun to measure here".to_owned(),
         });
     } else {
-        let names: Vec<&str> = target.runners.iter().map(crate::model::RunnerName::as_str).collect();
-        parts.push(format!("Ran on {}", code(&names.join(", "), NAME)));
+        parts.push(format!("Ran on {}", names(runners)));
     }
-    if !target.digests.is_empty() {
-        parts.push(format!("image {}", code(&target.digests.join(", "), REASON)));
+    if !drivers.is_empty() {
+        parts.push(format!("driver {}", names(drivers)));
+    }
+    if !digests.is_empty() {
+        parts.push(format!("image {}", code(&digests.join(", "), REASON)));
     }
     parts.join(", ") + "."
+}
+
+/// In what the surroundings of a baseline differ from those of the candidate, beside the image. Kind and number of
+/// devices are the same: they make the target.
+fn differs(baseline: &Machines, candidate: &Machines) -> Option<String> {
+    let other_machine = !baseline.runners.is_empty() && baseline.runners != candidate.runners;
+    // What was imported knows no driver: nothing is said of it.
+    let other_driver =
+        !baseline.drivers.is_empty() && !candidate.drivers.is_empty() && baseline.drivers != candidate.drivers;
+    let what = match (other_machine, other_driver) {
+        (false, false) => return None,
+        (true, false) => "on another machine",
+        (false, true) => "with another driver",
+        (true, true) => "on another machine with another driver",
+    };
+    let mut of = Vec::new();
+    if other_machine {
+        of.push(format!("on {}", names(&baseline.runners)));
+    }
+    if other_driver {
+        of.push(format!("with driver {}", names(&baseline.drivers)));
+    }
+    Some(format!("**Measured {what}**: the baseline {}. Part of a difference may come from that.", of.join(" ")))
+}
+
+fn names(names: &[impl ToString]) -> String {
+    code(&names.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "), NAME)
 }
 
 fn row(series: &SeriesReport) -> String {
@@ -504,52 +545,6 @@ fn point_word(state: PointState) -> &'static str {
         PointState::Zeroed => "all values are zero",
         PointState::NotANumber => "a value is no number",
         PointState::Extra => "not expected",
-    }
-}
-
-/// How the result came about, and what it does not say.
-fn method(run: &RunReport) -> String {
-    if run.tally().compared() == 0 {
-        return "How sure: there is nothing to compare with yet. Once a commit of the base branch is measured, later runs are \
-                held against it."
-            .to_owned();
-    }
-    let passes = run.targets.iter().flat_map(|target| &target.series).map(|series| series.passes).max().unwrap_or(1);
-    format!(
-        "How sure: each series was measured in {} and is held against an earlier run of the baseline; changes below {} % \
-         are not told. Noise between runs is not judged yet, so a change here is a hint and no proof.",
-        if passes == 1 { "1 pass".to_owned() } else { format!("{passes} passes") },
-        plain_percent(run.threshold_percent)
-    )
-}
-
-/// What a reader can do now.
-fn next_step(run: &RunReport) -> String {
-    let tally = run.tally();
-    match run.overall() {
-        Overall::WaitingForImage { .. } | Overall::Queued(_) | Overall::TryingAgain(_) | Overall::Running { .. } => {
-            "Next: nothing to do, this comment follows the run. `/benchd cancel` stops it.".to_owned()
-        }
-        Overall::Failed(_) if run.jobs().all(|job| super::words::skip_reason(job).is_some()) => {
-            "Next: nothing to do here; another machine may measure it.".to_owned()
-        }
-        Overall::Failed(kind) => format!("Next: {} Then `/benchd retry`.", kind.advice()),
-        Overall::Cancelled => "Next: `/benchd rerun` measures this commit after all.".to_owned(),
-        Overall::Superseded => "Next: nothing to do, a newer commit is measured.".to_owned(),
-        Overall::Measured => {
-            let failed = run.jobs().any(|job| {
-                matches!(conclusion_of(job), Some(Conclusion::Failure(_) | Conclusion::TimedOut))
-                    || job.points.failed > 0
-            });
-            if failed {
-                "Next: see the log of what failed; `/benchd retry` tries failed jobs again.".to_owned()
-            } else if tally.worse > 0 {
-                "Next: look whether the change is expected; `/benchd rerun` measures once more and shows whether it stays."
-                    .to_owned()
-            } else {
-                "Next: nothing to do.".to_owned()
-            }
-        }
     }
 }
 

@@ -73,19 +73,14 @@ fn targets(sources: &Sources<'_>) -> Vec<TargetReport> {
     let target = |(target, jobs): (&Target, Vec<&JobDetail>)| {
         let last: Vec<&AttemptDetail> = jobs.iter().filter_map(|job| job.attempts.last()).collect();
         let passes = last.iter().flat_map(|attempt| &attempt.passes).filter(|pass| pass.role == Role::Candidate);
-        let mut digests: Vec<String> = passes.filter_map(|pass| pass.digest.clone()).collect();
-        digests.sort();
-        digests.dedup();
-        let mut runners: Vec<_> = last.iter().map(|attempt| attempt.runner.clone()).collect();
-        runners.sort();
-        runners.dedup();
+        let runners = last.iter().map(|attempt| attempt.runner.clone());
+        let passes = passes.map(|pass| (pass.driver.clone(), pass.digest.clone()));
         TargetReport {
             target: target.clone(),
             jobs: jobs.iter().map(|job| job_report(job, sources.places)).collect(),
             series: series(sources, target),
             baselines: baselines(sources, target),
-            runners,
-            digests,
+            machines: Machines::of(runners, passes),
         }
     };
     found.into_iter().map(target).collect()
@@ -146,8 +141,7 @@ fn baselines(sources: &Sources<'_>, target: &Target) -> Vec<BaselineReport> {
             run: baseline.run,
             series: 0,
             older_by: baseline.older_by,
-            runners: machines.runners,
-            digests: machines.digests,
+            machines,
         });
         report.series += 1;
     }

@@ -1,6 +1,7 @@
 //! What a pull request is told, as one plain value, and its renderings: the comment and the check. Rows become the value
 //! in `facts`; nothing here talks to anybody.
 
+mod advice;
 mod check;
 mod comment;
 mod facts;
@@ -14,11 +15,10 @@ use url::Url;
 
 use crate::compare::{Difference, Tally};
 use crate::model::{
-    Better, CommitSha, Conclusion, JobId, MetricClass, PointState, RepoName, RunId, RunState, RunnerName, Target,
-    Trigger,
+    Better, CommitSha, Conclusion, JobId, MetricClass, PointState, RepoName, RunId, RunState, Target, Trigger,
 };
 use crate::queue::place::Why;
-use crate::store::LeftOut;
+use crate::store::{LeftOut, Machines};
 
 pub use check::{Check, CheckEnd, CheckPhase, check};
 pub use comment::comment;
@@ -41,6 +41,8 @@ pub struct PullReport {
     pub run: RunReport,
     /// The runs before it, newest first.
     pub earlier: Vec<Earlier>,
+    /// Which commands that measure it takes.
+    pub takes: Takes,
     /// Where links lead.
     pub links: Links,
     /// This benchd's version.
@@ -61,6 +63,17 @@ pub enum Head {
     },
 }
 
+/// Which commands that measure a pull request takes, so that none is advised that is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Takes {
+    /// All of them.
+    All,
+    /// It is closed: failed jobs are tried again, nothing is measured anew.
+    Retry,
+    /// None: commands are not answered, or code of forks is not measured.
+    Nothing,
+}
+
 /// Where links lead.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Links {
@@ -68,6 +81,8 @@ pub struct Links {
     pub web: Url,
     /// How others reach this benchd; `None` where they do not.
     pub public: Option<Url>,
+    /// GitHub's number of the pull request's comment, once it is known.
+    pub comment: Option<u64>,
 }
 
 /// A run, for people.
@@ -133,10 +148,8 @@ pub struct TargetReport {
     pub series: Vec<SeriesReport>,
     /// The commits held against, the most used first.
     pub baselines: Vec<BaselineReport>,
-    /// The machines that measured the candidate.
-    pub runners: Vec<RunnerName>,
-    /// The candidate's images by digest.
-    pub digests: Vec<String>,
+    /// What measured the candidate.
+    pub machines: Machines,
 }
 
 /// A job, for people.
@@ -256,10 +269,8 @@ pub struct BaselineReport {
     pub series: usize,
     /// How far it lies before the commit where the pull request left its branch, where both places are known.
     pub older_by: Option<u32>,
-    /// The machines that measured it.
-    pub runners: Vec<RunnerName>,
-    /// Its images by digest.
-    pub digests: Vec<String>,
+    /// What measured it.
+    pub machines: Machines,
 }
 
 /// A run before the newest one, in one line.

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::compare::difference;
-use crate::model::FailureKind;
+use crate::model::{BusyDevice, Control, FailureKind, Pause};
 use crate::publish::report::comment::SMALL;
 
 fn at(minutes: i64) -> DateTime<Utc> {
@@ -49,6 +49,16 @@ fn ended(conclusion: Conclusion, message: Option<&str>) -> JobStanding {
     JobStanding::Ended { conclusion, message: message.map(str::to_owned) }
 }
 
+fn machines(runner: &str, driver: &str, digest: &str) -> Machines {
+    Machines::of([runner.parse().unwrap()], [(Some(driver.to_owned()), Some(digest.to_owned()))])
+}
+
+/// As many as there may be, all called alike.
+fn many_machines(runner: &str, text: &str, count: usize) -> Machines {
+    let runners = vec![runner.parse().unwrap(); count];
+    Machines { runners, drivers: vec![text.to_owned(); count], digests: vec![text.to_owned(); count] }
+}
+
 fn target_report(jobs: Vec<JobReport>) -> TargetReport {
     let begun = jobs.iter().any(|job| job.tries > 0);
     TargetReport {
@@ -56,8 +66,7 @@ fn target_report(jobs: Vec<JobReport>) -> TargetReport {
         jobs,
         series: Vec::new(),
         baselines: Vec::new(),
-        runners: if begun { vec!["gpu-host-1".parse().unwrap()] } else { Vec::new() },
-        digests: if begun { vec!["sha256:4f0c2d".into()] } else { Vec::new() },
+        machines: if begun { machines("gpu-host-1", "570.86.15", "sha256:4f0c2d") } else { Machines::default() },
     }
 }
 
@@ -87,9 +96,11 @@ fn report(state: RunState, jobs: Vec<JobReport>) -> PullReport {
             waited: None,
         },
         earlier: Vec::new(),
+        takes: Takes::All,
         links: Links {
             web: "https://github.com".parse().unwrap(),
             public: Some("https://bench.example.org/".parse().unwrap()),
+            comment: Some(99),
         },
         version: "0.1.0".into(),
     }
@@ -135,8 +146,7 @@ fn measured(all: Vec<SeriesReport>) -> PullReport {
             run: run_id(60),
             series: with_baseline,
             older_by: Some(3),
-            runners: vec!["gpu-host-1".parse().unwrap()],
-            digests: vec!["sha256:77aa01".into()],
+            machines: machines("gpu-host-1", "570.86.15", "sha256:77aa01"),
         });
     }
     report
@@ -170,7 +180,12 @@ fn states() -> Vec<(&'static str, PullReport)> {
                 RunState::Queued,
                 vec![job(
                     5,
-                    JobStanding::Waiting { position: Some(1), of: 1, why: Some(Why::NoRunner), starts_at: None },
+                    JobStanding::Waiting {
+                        position: Some(1),
+                        of: 1,
+                        why: Some(Why::NoRunner { seen_at: Some(at(-900)) }),
+                        starts_at: None,
+                    },
                 )],
             ),
         ),
@@ -202,7 +217,7 @@ fn states() -> Vec<(&'static str, PullReport)> {
         series("colour", None, MetricClass::Secondary, Some(1.0), 2.0),
         series("p99_itl_ms", Some(Better::Lower), MetricClass::Secondary, None, 3.0),
     ]);
-    mixed.run.targets[0].baselines[0].runners = vec!["gpu-host-2".parse().unwrap()];
+    mixed.run.targets[0].baselines[0].machines = machines("gpu-host-2", "570.86.15", "sha256:77aa01");
     mixed.run.left_out =
         vec![LeftOut { model: "m".into(), benchmark: "serving_big_tp8".into(), points: 6, seconds: 1800 }];
     all.push(("mixed", mixed));
@@ -290,6 +305,44 @@ fn states() -> Vec<(&'static str, PullReport)> {
         answer: "**Superseded** by run 77: nothing was measured of `dddddddddd`.".into(),
     }];
     all.push(("outdated", outdated));
+    let mut closed = measured(vec![worse()]);
+    closed.takes = Takes::Retry;
+    all.push(("worse_and_closed", closed));
+    let mut closed = failed(FailureKind::ServerDied, "CUDA error");
+    closed.takes = Takes::Retry;
+    all.push(("failed_and_closed", closed));
+    let mut closed = failed(FailureKind::ServerDied, "CUDA error");
+    (closed.takes, closed.head) = (Takes::Retry, Head::Moved { to: sha('c'), why: None });
+    all.push(("failed_outdated_and_closed", closed));
+    let mut moved = failed(FailureKind::ServerDied, "CUDA error");
+    moved.head = Head::Moved { to: sha('c'), why: None };
+    all.push(("failed_and_outdated", moved));
+    let mut mute = failed(FailureKind::ServerDied, "CUDA error");
+    mute.takes = Takes::Nothing;
+    all.push(("failed_without_commands", mute));
+    let mut driver = measured(vec![same(), worse()]);
+    driver.run.targets[0].baselines[0].machines = machines("gpu-host-1", "550.54.15", "sha256:77aa01");
+    all.push(("another_driver", driver));
+    let mut elsewhere = measured(vec![same(), worse()]);
+    elsewhere.run.targets[0].baselines[0].machines = machines("gpu-host-2", "550.54.15", "sha256:77aa01");
+    all.push(("another_machine_and_driver", elsewhere));
+    let held = |why| {
+        report(
+            RunState::Queued,
+            vec![job(5, JobStanding::Waiting { position: Some(1), of: 2, why: Some(why), starts_at: None })],
+        )
+    };
+    let pause = Pause {
+        what: Control::Host("gpu-host-1".parse().unwrap()),
+        by: "ann".into(),
+        why: Some("new cables".into()),
+        since: at(-30),
+    };
+    all.push(("queued_while_paused", held(Why::Paused { pause })));
+    all.push(("queued_too_large", held(Why::TooLarge { needs: 8, has: 2 })));
+    all.push(("queued_after_a_fault", held(Why::Backoff { until: at(3) })));
+    let busy = BusyDevice { device: 0.into(), by: "python (pid 7)".into() };
+    all.push(("queued_for_busy_devices", held(Why::DevicesBusy { devices: vec![busy] })));
     let mut bare = measured(vec![worse()]);
     bare.links.public = None;
     all.push(("without_an_address", bare));
@@ -311,7 +364,7 @@ fn every_state_as_a_check() {
             let check = check(report);
             assert!(check.summary.starts_with("**") && check.summary.len() < 65_535, "{name}");
             assert!(!check.title.contains('`') && !check.title.contains("**"), "{name}: {}", check.title);
-            format!("{name}: {:?}: {}", check.phase, check.title)
+            format!("{name}: {:?}: {}: {}", check.phase, check.title, check.details_url.unwrap_or_default())
         })
         .collect();
     insta::assert_snapshot!("checks", lines.join("\n"));
@@ -374,15 +427,14 @@ fn swollen(text: &str, count: usize) -> PullReport {
     changed.unit = text.to_owned();
     let mut target = target_report(vec![one; count.min(60)]);
     target.series = vec![changed; count];
-    target.digests = vec![text.into(); count.min(50)];
+    target.machines = many_machines("host", text, count.min(50));
     target.baselines = vec![
         BaselineReport {
             sha: sha('b'),
             run: run_id(60),
             series: 1,
             older_by: Some(3),
-            runners: vec!["other".parse().unwrap(); count.min(50)],
-            digests: vec![text.into(); count.min(5)]
+            machines: many_machines("other", text, count.min(50)),
         };
         count
     ];

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use chrono::{DateTime, Utc};
 
 use super::text::{clean, code, counted};
-use super::{Head, JobReport, JobStanding, Publishing, PullReport, RunReport};
+use super::{Head, JobReport, JobStanding, Publishing, PullReport, RunReport, Takes};
 use crate::model::{Conclusion, FailureKind, RunState};
 use crate::queue::place::Why;
 
@@ -226,9 +226,11 @@ fn place(job: &JobReport, style: Style) -> String {
         let _ok = write!(text, ", starts about {}", time(*starts_at));
     }
     let held = why.as_ref().filter(|why| match why {
-        Why::Paused { .. } | Why::NoRunner | Why::TooLarge { .. } | Why::DevicesBusy { .. } | Why::Backoff { .. } => {
-            true
-        }
+        Why::Paused { .. }
+        | Why::NoRunner { .. }
+        | Why::TooLarge { .. }
+        | Why::DevicesBusy { .. }
+        | Why::Backoff { .. } => true,
         Why::Holds { .. }
         | Why::Next { .. }
         | Why::WaitingForImage { .. }
@@ -249,6 +251,11 @@ pub fn state_key(report: &PullReport) -> String {
         Head::Measured => "head",
         Head::Moved { to, .. } => to.as_str(),
     };
+    let takes = match report.takes {
+        Takes::All => "all",
+        Takes::Retry => "retry",
+        Takes::Nothing => "nothing",
+    };
     let publishing = match run.publishing {
         Publishing::Kept => "kept",
         Publishing::Owed(_) => "owed",
@@ -256,14 +263,14 @@ pub fn state_key(report: &PullReport) -> String {
         Publishing::Refused(_) => "refused",
     };
     // Writing to a string does not fail.
-    let _ok = write!(key, "{} {} {head} {publishing} {}", run.id, run.state, report.earlier.len());
+    let _ok = write!(key, "{} {} {head} {takes} {publishing} {}", run.id, run.state, report.earlier.len());
     for job in run.jobs() {
         let (word, held) = match &job.state {
             JobStanding::Waiting { why: Some(why), .. } => match why {
                 Why::WaitingForImage { .. } => ("image", ""),
                 Why::Paused { .. } => ("waiting", "paused"),
                 Why::TooLarge { .. } => ("waiting", "too large"),
-                Why::NoRunner => ("waiting", "no runner"),
+                Why::NoRunner { .. } => ("waiting", "no runner"),
                 Why::Holds { .. }
                 | Why::Next { .. }
                 | Why::Backoff { .. }

@@ -47,6 +47,7 @@ impl Teller {
             return Ok(Delivered::kept("the repository is not configured, or GitHub is not"));
         };
         let Answer { key, what, .. } = &row.answer;
+        let topic = (pull.clone(), key.clone());
         let done = match what {
             AnswerKind::Reaction { comment, content } => {
                 let reacted = self.github.react(&pull.repository, *comment, *content).await;
@@ -65,11 +66,14 @@ impl Teller {
             }
         };
         let error = match done {
-            Ok(()) => return Ok(Delivered::As(OwedState::Delivered, None)),
+            Ok(()) => {
+                self.well(&topic);
+                return Ok(Delivered::As(OwedState::Delivered, None));
+            }
             Err(WriteError::Store(error)) => return Err(error),
             Err(WriteError::GitHub(error)) => error,
         };
-        let telling = self.failed(&error, row.attempts, pull).await;
+        let telling = self.failed(&error, row.attempts, topic).await;
         self.after(row, telling).await
     }
 

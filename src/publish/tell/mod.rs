@@ -38,6 +38,9 @@ const PLACES_EVERY: Duration = Duration::from_secs(300);
 /// rest is for what happened.
 const PROGRESS_AN_HOUR: usize = 240;
 
+/// What was in trouble and is not tried again for so long after its time is not wanted any more.
+const TROUBLE_ENDS_AFTER: TimeDelta = TimeDelta::hours(1);
+
 /// Tells pull requests how their runs stand.
 pub struct Teller {
     store: Store,
@@ -56,9 +59,14 @@ struct Rest {
     until: Option<DateTime<Utc>>,
     /// When progress was told in the last hour.
     progress: VecDeque<DateTime<Utc>>,
+    /// What could not be told and is tried again: why, and when.
+    troubles: BTreeMap<Topic, (String, DateTime<Utc>)>,
     /// The answers of ended runs, which do not change any more.
     answers: BTreeMap<RunId, (RunState, String)>,
 }
+
+/// What may be in trouble: something of a pull request, by the subject of its conversation or the key of its answer.
+type Topic = (PullKey, String);
 
 /// What became of something that was to be told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -127,6 +135,7 @@ impl Teller {
         if self.is_resting() {
             return Ok(());
         }
+        self.forget_troubles();
         self.answer_due(&beat).await?;
         let pulls = self.store.pulls_to_tell(self.clock.now()).await?;
         if pulls.is_empty() {
@@ -153,10 +162,9 @@ impl Teller {
             return self.keep(pull, "its runs are gone").await;
         };
         if repository.report.comment {
-            let subject = format!("#{}", pull.number);
             let progress = if report.run.state == RunState::Running { PROGRESS_EVERY } else { PLACES_EVERY };
             let text = comment(&report);
-            let talk = self.conversation(pull, ReportKind::Comment, subject, &state_key(&report), &text).await?;
+            let talk = self.conversation(pull, ReportKey::comment(pull), &state_key(&report), &text).await?;
             let marker = Marker::of(&report);
             let told = self.tell(&talk, progress, &What::Comment { marker, body: text }).await?;
             self.settle(owed.iter().filter(|row| row.owed.kind == OwedKind::Comment), &told).await?;
@@ -186,9 +194,10 @@ impl Teller {
                 ReportKind::Status => state_key(&report),
                 ReportKind::CheckRun | ReportKind::Comment => format!("{}\n{}", check.title, check.summary),
             };
-            let talk = self.conversation(pull, self.check_kind(), subject.clone(), &state_key(&report), &text).await?;
+            let key = ReportKey { repository: pull.repository.clone(), kind: self.check_kind(), subject };
+            let talk = self.conversation(pull, key, &state_key(&report), &text).await?;
             let told = self.tell(&talk, PLACES_EVERY, &What::Check(check)).await?;
-            self.settle(checks().filter(|row| row.owed.subject == subject), &told).await?;
+            self.settle(checks().filter(|row| row.owed.subject == talk.key.subject), &told).await?;
         }
         Ok(())
     }
@@ -196,12 +205,10 @@ impl Teller {
     async fn conversation<'a>(
         &self,
         pull: &'a PullKey,
-        kind: ReportKind,
-        subject: String,
+        key: ReportKey,
         state: &str,
         text: &str,
     ) -> Result<Conversation<'a>, StoreError> {
-        let key = ReportKey { repository: pull.repository.clone(), kind, subject };
         let row = self.store.report(&key).await?;
         Ok(Conversation { pull, key, row, next: told(state, text, self.clock.now()) })
     }
@@ -209,7 +216,10 @@ impl Teller {
     /// Tells one thing if it is time, and writes down what came of it.
     async fn tell(&self, talk: &Conversation<'_>, progress: Duration, what: &What) -> Result<Telling, StoreError> {
         match when(talk.row.as_ref(), &talk.next, progress) {
-            When::Told => return Ok(Telling::Told),
+            When::Told => {
+                self.renew(talk).await?;
+                return Ok(Telling::Told);
+            }
             When::At(at) => return Ok(Telling::Later { at, error: None }),
             When::Progress if !self.may_tell_progress() => {
                 return Ok(Telling::Later { at: talk.next.at + TimeDelta::minutes(5), error: None });
@@ -221,18 +231,19 @@ impl Teller {
             return Ok(Telling::Later { at, error: None });
         }
         let put = self.put(talk, what).await;
+        let topic = (talk.pull.clone(), talk.key.subject.clone());
         let mut write = self.store.write(Step::NoteReport).await?;
         let telling = match put {
             Ok(remote) => {
                 write.report_told(&talk.key, remote, &talk.next).await?;
-                self.health.well(Part::Reports);
+                self.well(&topic);
                 tracing::info!("told {} {}", talk.key.repository, talk.key.subject);
                 Telling::Told
             }
             Err(WriteError::Store(error)) => return Err(error),
             Err(WriteError::GitHub(error)) => {
                 let attempts = talk.row.as_ref().map_or(0, |row| row.attempts);
-                let telling = self.failed(&error, attempts, talk.pull).await;
+                let telling = self.failed(&error, attempts, topic).await;
                 let (at, reason) = match &telling {
                     Telling::Later { at, error } => (*at, error.clone().unwrap_or_default()),
                     // Something new may be told again one day, not the same at once.
@@ -247,9 +258,24 @@ impl Teller {
         Ok(telling)
     }
 
+    /// Writes down that news of the pull request do not change what it was told, so that they are not looked at again.
+    async fn renew(&self, talk: &Conversation<'_>) -> Result<(), StoreError> {
+        let Some(ReportRow { remote_id, told: Some(told), .. }) = &talk.row else { return Ok(()) };
+        let known = self.store.pull(&talk.pull.repository, talk.pull.number).await?;
+        let news = known.map(|pull| pull.head_seen_at.max(pull.turned_at)).filter(|news| *news > told.at);
+        if let Some(news) = news.filter(|_| talk.key.kind == ReportKind::Comment) {
+            let mut write = self.store.write(Step::NoteReport).await?;
+            let next = Told { at: news.max(talk.next.at), ..talk.next.clone() };
+            write.report_told(&talk.key, *remote_id, &next).await?;
+            write.commit().await?;
+        }
+        Ok(())
+    }
+
     /// What a refusal means: for this, and for everything else.
-    async fn failed(&self, error: &crate::github::GitHubError, attempts: u32, pull: &PullKey) -> Telling {
+    async fn failed(&self, error: &crate::github::GitHubError, attempts: u32, topic: Topic) -> Telling {
         let now = self.clock.now();
+        let pull = &topic.0;
         let reason = with_causes(error);
         let mut failed = judge(error, attempts, now);
         if failed == Failed::Gone {
@@ -266,16 +292,42 @@ impl Teller {
                 if everything {
                     self.rest().until = Some(at);
                 }
+                tracing::info!("{} #{} is told later, at {at}: {reason}", pull.repository, pull.number);
                 if trouble {
                     self.health.trouble(Part::Reports, reason.clone());
+                    self.rest().troubles.insert(topic, (reason.clone(), at));
                 }
-                tracing::info!("{} #{} is told later, at {at}: {reason}", pull.repository, pull.number);
                 Telling::Later { at, error: Some(reason) }
             }
             Failed::TooLong | Failed::Gone | Failed::Never => {
                 tracing::warn!("{} #{} will not be told: {reason}", pull.repository, pull.number);
+                self.well(&topic);
                 Telling::Refused(reason)
             }
+        }
+    }
+
+    /// Ends the trouble of one thing, which is told, or never will be; that of others stands.
+    fn well(&self, topic: &Topic) {
+        self.rest().troubles.remove(topic);
+        self.report_troubles();
+    }
+
+    /// Ends troubles of what is not to be told any more, whatever became of it.
+    fn forget_troubles(&self) {
+        let now = self.clock.now();
+        let all = self.rest().troubles.len();
+        self.rest().troubles.retain(|_, (_, again_at)| now < *again_at + TROUBLE_ENDS_AFTER);
+        if self.rest().troubles.len() < all {
+            self.report_troubles();
+        }
+    }
+
+    fn report_troubles(&self) {
+        let left = self.rest().troubles.values().next().map(|(reason, _)| reason.clone());
+        match left {
+            Some(reason) => self.health.trouble(Part::Reports, reason),
+            None => self.health.well(Part::Reports),
         }
     }
 

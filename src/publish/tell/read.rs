@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
 use super::Teller;
-use crate::config::RepositoryConfig;
-use crate::model::{BranchName, RunId, RunState};
-use crate::publish::report::{Earlier, Head, Links, PullReport, RunReport, Sources, Style, answer, run_report};
+use crate::config::{ForkPolicy, PullRequestTrigger, RepositoryConfig};
+use crate::model::{BranchName, Origin, RunId, RunState};
+use crate::publish::report::{Earlier, Head, Links, PullReport, RunReport, Sources, Style, Takes, answer, run_report};
 use crate::queue::place::QueueView;
-use crate::store::{OutboxRow, OwedKind, PullKey, RunRow, StoreError};
+use crate::store::{OutboxRow, OwedKind, PullKey, PullRow, ReportKey, RunRow, StoreError};
 
 /// How many runs of a pull request are read.
 const RUNS: u32 = 12;
@@ -79,6 +79,9 @@ impl Teller {
         earlier: Vec<Earlier>,
     ) -> Result<PullReport, StoreError> {
         let known = self.store.pull(&pull.repository, pull.number).await?;
+        let takes = takes(known.as_ref(), &repository.triggers.pull_request);
+        let comment = ReportKey::comment(pull);
+        let comment = self.store.report(&comment).await?.and_then(|row| row.remote_id);
         let head = match known {
             Some(known) if known.head != run.sha => Head::Moved { to: known.head, why: known.said },
             Some(_) | None => Head::Measured,
@@ -90,7 +93,8 @@ impl Teller {
             head,
             run,
             earlier,
-            links: Links { web: self.config.github.web_url(), public: self.config.http.public_url.clone() },
+            takes,
+            links: Links { web: self.config.github.web_url(), public: self.config.http.public_url.clone(), comment },
             version: env!("CARGO_PKG_VERSION").to_owned(),
         })
     }
@@ -168,5 +172,16 @@ impl Teller {
             threshold_percent: repository.compare.min_effect_percent,
             now: self.clock.now(),
         })))
+    }
+}
+
+/// Which commands that measure a pull request takes: the rules of `trigger::command`, seen from who is told.
+fn takes(known: Option<&PullRow>, policy: &PullRequestTrigger) -> Takes {
+    let never = |pull: &PullRow| pull.origin == Origin::Fork && policy.forks == ForkPolicy::Never;
+    match known {
+        _ if !policy.commands.enabled => Takes::Nothing,
+        Some(pull) if never(pull) => Takes::Nothing,
+        Some(pull) if !pull.standing.is_open() => Takes::Retry,
+        Some(_) | None => Takes::All,
     }
 }

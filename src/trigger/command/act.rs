@@ -88,7 +88,10 @@ impl Acting<'_, '_> {
             }
             Command::Retry => match last {
                 Some(run) => Ok((Deed::Retry(run.run.id), None)),
-                None => say(Told::nothing("The head was not measured yet: `/benchd run` measures it.")),
+                None if row.standing.is_open() => {
+                    say(Told::nothing("The head was not measured yet: `/benchd run` measures it."))
+                }
+                None => say(Told::nothing("The head was not measured, and the pull request is closed.")),
             },
             Command::Run(_) | Command::Rerun if !row.standing.is_open() => {
                 say(Told::impossible("The pull request is closed: its head is not measured any more."))

@@ -144,6 +144,16 @@ pub(in crate::trigger) fn seen(
     if before.as_ref().is_some_and(|before| pull.updated_at < before.updated_at) {
         return None;
     }
+    let standing = match (&pull.state, pull.draft) {
+        (PullState::Open, true) => Standing::Draft,
+        (PullState::Open, false) => Standing::Ready,
+        (PullState::Closed, _) => Standing::Closed,
+        (PullState::Merged { .. }, _) => Standing::Merged,
+    };
+    let turned_at = match &before {
+        Some(before) if before.standing.is_open() == standing.is_open() => before.turned_at,
+        Some(_) | None => now,
+    };
     let same_head = before.filter(|before| before.head == pull.head.sha);
     let (head_seen_at, head_updated_at, said, said_count) = match same_head {
         Some(before) => (before.head_seen_at, before.head_updated_at, before.said, before.said_count),
@@ -156,12 +166,8 @@ pub(in crate::trigger) fn seen(
         head_seen_at,
         head_updated_at,
         labels: pull.labels.iter().cloned().collect(),
-        standing: match (&pull.state, pull.draft) {
-            (PullState::Open, true) => Standing::Draft,
-            (PullState::Open, false) => Standing::Ready,
-            (PullState::Closed, _) => Standing::Closed,
-            (PullState::Merged { .. }, _) => Standing::Merged,
-        },
+        standing,
+        turned_at,
         origin: submit::origin(pull),
         author: pull.author.as_ref().map(|author| author.login.clone()),
         base_branch: pull.base.branch.clone(),

@@ -86,3 +86,35 @@ impl fmt::Display for Unwanted {
 fn list(names: &[String]) -> String {
     names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_as_a_check_and_as_the_end_of_a_run() {
+        let policy = PullRequestTrigger {
+            ignore_paths: vec!["*.md".to_owned(), "docs/**".to_owned()],
+            ..PullRequestTrigger::default()
+        };
+        let all = [
+            Unwanted::NoLabel,
+            Unwanted::Labels(vec!["ready".to_owned()]),
+            Unwanted::Labels(vec!["perf-benchmarks".to_owned(), "ready".to_owned()]),
+            Unwanted::Draft,
+            Unwanted::Fork,
+            Unwanted::Unapproved,
+            Unwanted::Paths,
+            Unwanted::Nothing("no benchmark fits into 90 minutes".to_owned()),
+            Unwanted::Disabled,
+            Unwanted::Closed,
+            Unwanted::Merged,
+            Unwanted::HeadMoved,
+        ];
+        let told: Vec<String> = all
+            .iter()
+            .map(|why| format!("{:?}: {}\n  {}\n  ended: {why}", why.quiet(), why.title(), why.summary(&policy)))
+            .collect();
+        insta::assert_snapshot!(told.join("\n"));
+    }
+}

@@ -95,6 +95,7 @@ impl Site {
             sha: SHA.parse().unwrap(),
             image: format!("127.0.0.1:5055/repo:{SHA}"),
             digest: Some("sha256:00ff".into()),
+            driver: None,
             container: json!({"shm_size": 4}),
             repro_command: "docker run -e HF_TOKEN 127.0.0.1:5055/repo@sha256:00ff".into(),
         };

@@ -11,27 +11,34 @@ use super::Desk;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_hundred_open_pull_requests_cost_nothing_while_nothing_changes() {
-    let desk = Desk::new("").await;
+    let desk = Desk::app().await;
+    for number in 0..120 {
+        desk.repo.tag(&format!("v0.{number}"), "main");
+    }
+    desk.hooked();
     for number in 0..200 {
         let branch = format!("work-{number}");
         desk.repo.commit(&branch, CommitSpec::new(&branch));
-        let pull = desk.repo.open(PullSpec::new(&branch).labels(&["bug"]));
+        let pull = desk.repo.open(PullSpec::new(&branch).labels(&["perf-benchmarks", "ready"]));
         if number % 10 == 0 {
             pull.comment("looks good");
         }
     }
-    for number in 0..120 {
-        desk.repo.tag(&format!("v0.{number}"), "main");
-    }
+    desk.hear().await;
     desk.reconcile().await;
     desk.take().await;
+    assert_eq!(desk.runs().await.len(), 200, "each head has its run");
     // The first reconcile that follows reads comments for the first time.
-    desk.reconcile().await;
+    for _ in 0..2 {
+        desk.reconcile().await;
+        redeliver(&desk.context).await.unwrap();
+    }
     desk.gh.forget_calls();
     desk.pass(TimeDelta::minutes(5));
     assert_eq!(desk.reconcile().await, [""; 0]);
+    redeliver(&desk.context).await.unwrap();
     let calls = desk.gh.calls();
-    assert!(calls.count() >= 6, "{:?}", calls.lines());
+    assert!(calls.count() >= 6 && calls.to("GET", "/app/hook/deliveries").count() >= 1, "{:?}", calls.lines());
     calls.assert_at_most_charged(5);
     assert_eq!(desk.take().await, []);
 }

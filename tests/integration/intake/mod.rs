@@ -2,8 +2,9 @@
 //! queue keep what follows. Nothing is executed.
 
 mod burst;
+mod daemon;
 mod idle;
-mod kill;
+mod kills;
 mod merges;
 mod refusals;
 mod releases;
@@ -16,7 +17,7 @@ use std::sync::Arc;
 use benchd::clock::Clock;
 use benchd::config::Config;
 use benchd::github::GitHub;
-use benchd::health::Health;
+use benchd::health::{Health, Part};
 use benchd::model::{RunPhase, Trigger};
 use benchd::queue::{Pace, Queue};
 use benchd::registry::{Registry, RegistrySettings};
@@ -155,6 +156,11 @@ impl Desk {
         self.reconcile().await;
         self.take().await;
         assert_eq!(self.runs().await, []);
+    }
+
+    /// What is in trouble.
+    pub fn troubles(&self) -> Vec<Part> {
+        self.health.troubles().into_iter().map(|trouble| trouble.part).collect()
     }
 
     /// Time passes here and there.

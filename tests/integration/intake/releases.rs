@@ -2,7 +2,7 @@
 
 use benchd::model::{RunPhase, Trigger};
 use chrono::TimeDelta;
-use github_standin::CommitSpec;
+use github_standin::{CommitSpec, DeliveryFault};
 
 use super::Desk;
 
@@ -82,4 +82,31 @@ async fn a_tag_may_be_named_wherever_a_commit_may() {
         let (code, text) = desk.command(&["trigger", "--commit", name, "--dry-run", "--json"]).await;
         assert!(code == 0 && text.contains(&sha), "{name}: {text}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn more_than_three_tags_at_once_are_found_without_an_event() {
+    let desk = Desk::new("release: {tags: 'v*'}, merge: {enabled: false}").await;
+    desk.follow().await;
+    desk.hooked();
+    // GitHub sends no event for them.
+    for event in ["push", "create"] {
+        desk.gh.delivery_fault(event, None, DeliveryFault::Lost, 100);
+    }
+    let mut expected = Vec::new();
+    for number in 0..5 {
+        let sha = desk.repo.commit("main", CommitSpec::new(&format!("release {number}")));
+        let tag = format!("v1.{number}");
+        desk.repo.tag(&tag, &sha);
+        expected.push(release(&sha, &tag));
+    }
+    desk.hear().await;
+    assert_eq!(desk.runs().await, []);
+    desk.pass(TimeDelta::minutes(5));
+    assert_eq!(desk.reconcile().await.len(), 5);
+    desk.take().await;
+    let mut measured = desk.measured().await;
+    measured.sort_by_key(|(_, trigger, _)| trigger.to_string());
+    assert_eq!(measured, expected);
+    assert_eq!(desk.reconcile().await, [""; 0]);
 }

@@ -1,6 +1,7 @@
 //! What is accepted: everything that GitHub signs, whatever shape it has, and each delivery once.
 
 use benchd::config::Config;
+use benchd::health::Part;
 use benchd::store::{LookKind, RunFilter};
 use chrono::TimeDelta;
 use github_standin::{CommitSpec, DeliveryFault, PullSpec};
@@ -240,4 +241,25 @@ async fn each_secret_signs_while_one_is_replaced() {
     let runs = desk.context.store.list_runs(9, &RunFilter::default()).await.unwrap();
     assert!(runs.is_empty());
     assert!(Config::default().github.webhook_secret_files.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_the_installation_is_suspended_deliveries_wait() {
+    let desk = Desk::app().await;
+    desk.follow().await;
+    desk.hooked();
+    desk.repo.commit("work", CommitSpec::new("faster"));
+    let pull = desk.repo.open(PullSpec::new("work").labels(&["perf-benchmarks"]));
+    desk.gh.suspend_installation(true);
+    pull.label("ready");
+    desk.hear().await;
+    assert_eq!(desk.runs().await, []);
+    assert_eq!(desk.troubles(), [Part::Github]);
+    desk.gh.suspend_installation(false);
+    for _ in 0..8 {
+        desk.hear().await;
+    }
+    assert_eq!(desk.measured().await.len(), 1);
+    assert_eq!(desk.troubles(), []);
+    assert_eq!(marks(&desk).await, []);
 }

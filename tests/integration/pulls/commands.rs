@@ -1,6 +1,7 @@
 //! Commands in comments: who may, what is done, what is answered, and each once.
 
 use benchd::model::{Asked, RunPhase, Trigger};
+use benchd::queue::Outcome;
 use benchd::step::Step;
 use benchd::store::{LookKind, Mark};
 use github_standin::PullRequest;
@@ -187,4 +188,74 @@ async fn a_push_takes_the_place_of_what_a_command_started() {
     assert_eq!(house.runs(&pull).await, [(first.clone(), RunPhase::Queued)], "nobody asked for the second");
     house.say(&pull, "ann", "/benchd run").await;
     assert_eq!(house.runs(&pull).await, [(first, RunPhase::Superseded), (pull.head(), RunPhase::Queued)]);
+}
+
+/// What was asked and answered, without what differs from one time to another.
+struct Talk {
+    lines: Vec<String>,
+}
+
+impl Talk {
+    async fn say(&mut self, house: &House, pull: &PullRequest, by: &str, body: &str) {
+        let told = house.say(pull, by, body).await;
+        let mut text = format!("{by}: {body}\n{}", told.join("\n"));
+        for (number, run) in house.pull_runs(pull).await.iter().enumerate() {
+            text = text.replace(&run.run.id.to_string(), &format!("RUN-{}", number + 1));
+        }
+        let text = text.replace(&pull.head(), "HEAD").replace(&pull.head()[..10], "HEAD");
+        self.lines.push(text);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_answer_reads_well() {
+    let mut talk = Talk { lines: Vec::new() };
+    let house = House::new("commands: {author_reruns: 1}").await;
+    let pull = house.own();
+    for (by, body) in [
+        ("ann", "/benchd help"),
+        ("ann", "/benchd make it fast"),
+        ("ann", "/benchd run env=TOKEN"),
+        ("ann", "/benchd run models=nobody"),
+        ("ann", "/benchd run baseline=v9"),
+        ("mallory", "/benchd run"),
+        ("bob", "/benchd run"),
+        ("bob", "/benchd rerun"),
+        ("ann", "/benchd status"),
+        ("ann", "/benchd cancel"),
+        ("ann", "/benchd retry"),
+        ("ann", "/benchd run"),
+        ("ann", "/benchd run"),
+        ("bob", "/benchd status"),
+        ("ann", "/benchd retry"),
+    ] {
+        talk.say(&house, &pull, by, body).await;
+    }
+    let claimed = house.begin().await;
+    talk.say(&house, &pull, "ann", "/benchd status").await;
+    assert_eq!(house.context.queue.give_back(&claimed.claim, "enough").await.unwrap(), Outcome::Performed);
+    house.end_all().await;
+    talk.say(&house, &pull, "ann", "/benchd status").await;
+    talk.say(&house, &pull, "bob", "/benchd rerun").await;
+    house.end_all().await;
+    talk.say(&house, &pull, "bob", "/benchd rerun").await;
+    pull.by("ann").close();
+    house.hear().await;
+    for body in ["/benchd run", "/benchd rerun", "/benchd retry", "/benchd status"] {
+        talk.say(&house, &pull, "ann", body).await;
+    }
+    let closed = house.own();
+    closed.by("ann").close();
+    house.hear().await;
+    talk.say(&house, &closed, "ann", "/benchd retry").await;
+
+    let house = House::new("forks: never").await;
+    let (_fork, pull) = house.by_fork();
+    talk.say(&house, &pull, "ann", "/benchd run").await;
+    let house = House::new("forks: approve_each_commit").await;
+    let (fork, pull) = house.by_fork();
+    house.hear().await;
+    fork.commit("patch", github_standin::CommitSpec::new("second").files(&["a.py"]));
+    talk.say(&house, &pull, "ann", "/benchd run").await;
+    insta::assert_snapshot!(talk.lines.join("\n\n"));
 }

@@ -4,7 +4,7 @@ use benchd::model::{Asked, RunPhase, Trigger};
 use benchd::queue::spec::Trust;
 use benchd::store::LookKind;
 use chrono::TimeDelta;
-use github_standin::{CommitSpec, Fault};
+use github_standin::{CommitSpec, Fault, PullSpec};
 
 use super::{BOTH, House, label_both};
 
@@ -76,6 +76,26 @@ async fn a_burst_of_pushes_is_measured_once_at_its_last() {
     }
     house.take().await;
     assert_eq!(house.runs(&pull).await, [(pull.head(), RunPhase::Queued)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn quiet_is_counted_from_the_last_push_told_of_or_not() {
+    for told in [true, false] {
+        let house = House::new("quiet_for: 100s").await;
+        let pull = house.own();
+        let comes = async || if told { house.hear().await } else { house.found().await };
+        label_both(&pull);
+        comes().await;
+        pull.push(CommitSpec::new("second").files(&["a.py"]));
+        let pushed_at = house.clock.now();
+        for _ in 0..8 {
+            comes().await;
+        }
+        let runs = house.pull_runs(&pull).await;
+        assert_eq!((runs.len(), runs[0].run.sha.as_str()), (1, pull.head().as_str()));
+        let waited = (runs[0].run.requested_at - pushed_at).num_seconds();
+        assert!((100..=104).contains(&waited), "told: {told}, {waited} s");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -194,4 +214,43 @@ async fn a_host_that_is_not_selected_says_so() {
     house.hear().await;
     house.reconcile(&pull).await;
     assert_eq!(house.told(&pull).await, ["check: nothing to measure"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn labels_of_programs_count_and_approve_no_fork() {
+    let house = House::new("forks: approve_each_commit").await;
+    let pull = house.own();
+    label_both(&pull.by("mergify[bot]"));
+    house.hear().await;
+    let [run] = &house.pull_runs(&pull).await[..] else { panic!("one run") };
+    assert_eq!((run.run.sha.as_str(), run.by.as_deref()), (pull.head().as_str(), Some("mergify[bot]")));
+    let (_fork, foreign) = house.by_fork();
+    label_both(&foreign.by("mergify[bot]"));
+    house.hear().await;
+    assert_eq!(house.runs(&foreign).await, []);
+    assert_eq!(house.told(&foreign).await, ["check: waiting for the approval of this commit"]);
+    foreign.by("mergify[bot]").comment("/benchd run");
+    house.hear().await;
+    assert_eq!(house.runs(&foreign).await, [], "nor do their commands");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_branch_and_a_title_say_is_nothing_to_anybody() {
+    let house = House::new("").await;
+    let branch = "zzz\";echo${IFS}\"hello\";#`|@everyone<img>\u{202e}";
+    house.repo.commit(branch, CommitSpec::new("@all\n/benchd run").files(&["a.py"]));
+    let title = "/benchd run | `x` @everyone <script>\u{202e}\n/benchd run";
+    let pull = house.repo.open(PullSpec::new(branch).title(title).author("bob"));
+    pull.label("ready");
+    house.hear().await;
+    assert_eq!(house.runs(&pull).await, []);
+    assert_eq!(house.told(&pull).await, ["check: waiting for label `perf-benchmarks`"]);
+    pull.label("perf-benchmarks");
+    house.hear().await;
+    let [run] = &house.pull_runs(&pull).await[..] else { panic!("one run") };
+    assert_eq!(run.run.branch.to_string(), "pull/1/head", "the name is taken nowhere");
+    pull.by("bob").comment("/benchd status");
+    house.hear().await;
+    let told = house.told(&pull).await.join("\n");
+    assert!(!told.contains("zzz") && !told.contains("everyone") && !told.contains("script"), "{told}");
 }

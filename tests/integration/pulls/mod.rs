@@ -207,6 +207,7 @@ impl House {
             sha: spec.sha,
             image: "images/r".to_owned(),
             digest: None,
+            driver: None,
             container: json!({}),
             repro_command: String::new(),
         };

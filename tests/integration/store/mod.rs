@@ -102,6 +102,7 @@ fn pass(number: u32, sha: &str) -> PassStart {
         sha: sha.parse().unwrap(),
         image: format!("127.0.0.1:5055/repo:{sha}-cpu"),
         digest: Some("sha256:00ff".into()),
+        driver: None,
         container: serde_json::json!({"shm_size": 4}),
         repro_command: "docker run -e HF_TOKEN 127.0.0.1:5055/repo@sha256:00ff".into(),
     }

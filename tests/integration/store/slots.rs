@@ -206,7 +206,7 @@ async fn each_job_has_its_place_and_an_expected_start() {
     );
     assert!(start < claimed_at);
     assert_eq!(view.jobs[1].why, Why::DevicesTaken { by: vec![jobs[0]] });
-    assert_eq!(view.jobs[3].why, Why::NoRunner);
+    assert_eq!(view.jobs[3].why, Why::NoRunner { seen_at: None });
     assert_eq!((view.runners.len(), view.runners[0].host.count()), (1, 8));
     let wire = serde_json::to_value(&view).unwrap();
     assert_eq!(

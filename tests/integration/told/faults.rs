@@ -173,6 +173,34 @@ async fn revoked_or_suspended_is_waited_for_and_shown() {
 }
 
 #[tokio::test]
+async fn a_refused_status_is_shown_until_it_is_taken() {
+    let site = Site::with(As::Token, "").await;
+    let run = site.submit(&site.pull.head(), site.by_labels()).await;
+    let refused = site.gh.fault("POST", "/repos/*/*/statuses/*", Fault::Status(403)).forever();
+    let teller = site.teller();
+    site.tell(&teller).await;
+    assert!(site.trouble().is_some() && site.comment().starts_with("**Queued**"));
+    // The comment goes on, and the status is refused again and again.
+    let job = site.claim().await;
+    site.begin(&job, &site.pull.head()).await;
+    site.later(5);
+    site.tell(&teller).await;
+    assert!(site.trouble().is_some() && site.comment().starts_with("**Running**"), "{}", site.comment());
+    site.owe("reply", AnswerKind::Reply { text: "hello".into() }).await;
+    site.end(&job, 1.0).await;
+    for _ in 0..10 {
+        site.later(60);
+        site.tell(&teller).await;
+        assert!(site.trouble().is_some(), "after {} refusals", refused.struck());
+    }
+    assert!((3..=8).contains(&refused.struck()), "{}", refused.struck());
+    site.gh.clear_faults();
+    site.later(300);
+    site.tell(&teller).await;
+    assert_eq!((site.trouble(), site.state(run).await), (None, RunState::Published));
+}
+
+#[tokio::test]
 async fn both_rate_limits_are_obeyed() {
     let limits = [
         (Fault::PrimaryLimit { status: 403, reset_in_s: 1800 }, 1800),
@@ -241,4 +269,72 @@ async fn github_that_is_down_loses_nothing() {
     site.tell(&teller).await;
     assert_eq!((site.comments().len(), site.trouble()), (1, None));
     assert_eq!(site.state(run).await, RunState::Published);
+}
+
+#[tokio::test]
+async fn an_installation_token_that_is_revoked_is_replaced_and_everything_told_once() {
+    let site = Site::new().await;
+    let run = site.submit(&site.pull.head(), site.by_labels()).await;
+    let teller = site.teller();
+    site.tell(&teller).await;
+    let tokens = |site: &Site| site.gh.calls().to("POST", "/app/installations/*/access_tokens").count();
+    assert_eq!((site.comments().len(), tokens(&site)), (1, 1));
+    site.gh.revoke_installation_tokens();
+    let job = site.claim().await;
+    site.begin(&job, &site.pull.head()).await;
+    site.end(&job, 1.0).await;
+    site.owe("reply", AnswerKind::Reply { text: "hello".into() }).await;
+    for _ in 0..4 {
+        site.tell(&teller).await;
+        site.later(31);
+    }
+    let told = site.comments();
+    assert!(told.len() == 2 && told[0].starts_with("**No baseline yet**") && told[1].starts_with("hello"), "{told:#?}");
+    assert_eq!((site.check(&site.pull.head()).0.as_str(), tokens(&site)), ("completed", 2));
+    assert!(site.gh.calls().filter(|call| call.status == Some(401)).count() >= 1, "it was refused in earnest");
+    assert_eq!((site.state(run).await, site.trouble()), (RunState::Published, None));
+}
+
+#[tokio::test]
+async fn names_that_others_choose_break_nothing_and_call_nobody() {
+    const HOSTILE: &str = "feat`x|@everyone<img>\u{202e}#1";
+    let shown = "``feat`x¦@everyone<img>#1``";
+    let site = Site::new().await;
+    let merged = site.request(HOSTILE, &site.base, Trigger::Merge).await;
+    site.measure(&site.base, 100.0).await;
+    let mut asked = site.planned("pull/1/head", &site.pull.head(), site.by_labels()).await;
+    asked.run.terms.asked_by = Some(HOSTILE.into());
+    let run = site.queued(&asked).await;
+    site.measure(&site.pull.head(), 110.0).await;
+    let head: CommitSha = site.pull.push(CommitSpec::new("@everyone")).parse().unwrap();
+    let said = Some(format!("waiting for {HOSTILE}\n@all"));
+    let moved = PullRow { base_branch: HOSTILE.into(), head: head.clone(), said, ..site.seen("ready") };
+    site.look(&moved).await;
+    let title = format!("waiting for label `{HOSTILE}`");
+    let check = AnswerKind::Check {
+        sha: head.clone(),
+        title: title.clone(),
+        summary: title,
+        state: benchd::store::QuietCheck::Skipped,
+    };
+    site.owe("check", check).await;
+    site.owe("reply", AnswerKind::Reply { text: format!("there is no {HOSTILE}, GH-1, ann@example.org, @ann") }).await;
+    site.tell(&site.teller()).await;
+    let [reply, told] = &site.comments()[..] else { panic!("{:#?}", site.comments()) };
+    assert!(told.contains(&format!("asked by {shown}.")), "{told}");
+    assert!(told.contains(&format!("the newest measured commit of {shown} (1 series, run {merged})")), "{told}");
+    assert!(told.contains("by now (``waiting for feat`x¦@everyone<img>#1 @all``)"), "{told}");
+    assert!(told.contains(&format!("run {run} ")) && !told.contains('\u{202e}'), "{told}");
+    let rows: Vec<usize> =
+        told.lines().filter(|line| line.starts_with('|')).map(|row| row.matches('|').count()).collect();
+    assert_eq!(rows, [8, 8, 8], "{told}");
+    assert_eq!(
+        reply.lines().next().unwrap(),
+        "there is no feat`x|@\u{200b}everyone<img>#\u{200b}1, GH-\u{200b}1, ann@example.org, @\u{200b}ann"
+    );
+    let (phase, conclusion) = site.check(head.as_str());
+    assert_eq!((phase.as_str(), conclusion.as_deref()), ("completed", Some("skipped")));
+    let output = &site.repo.check_runs(head.as_str())[0]["output"];
+    assert!(!output["summary"].as_str().unwrap().contains("@everyone"), "{output}");
+    assert!(!output["title"].as_str().unwrap().contains('\u{202e}'), "{output}");
 }

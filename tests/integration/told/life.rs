@@ -41,6 +41,7 @@ async fn a_run_is_followed_from_the_queue_to_its_result_and_a_restart_tells_noth
     let told = site.comment();
     assert!(first_line(&told).starts_with("**Worse in 1 of 1 series**"), "{told}");
     assert!(told.contains("| +4.0 % worse | 1 |") && told.contains(&site.base[..10]), "{told}");
+    assert!(told.contains("driver `570.86.15`"), "{told}");
     assert!(told.contains("10 machine minutes") && told.contains("No significance is claimed yet"), "{told}");
     assert_eq!(site.check(&head), ("completed".into(), Some("neutral".into())));
     assert_eq!(site.state(run).await, RunState::Published);
@@ -55,6 +56,63 @@ async fn a_run_is_followed_from_the_queue_to_its_result_and_a_restart_tells_noth
     site.tell(&site.teller()).await;
     assert_eq!(site.gh.calls().count(), 0, "{:?}", site.gh.calls().lines());
     site.gh.calls().writes().assert_serial();
+}
+
+/// Where the comment lies, for a reader.
+fn comment_url(site: &Site) -> String {
+    let id = site.pull.comments()[0].id;
+    format!("{}o/r/pull/{}#issuecomment-{id}", site.config.github.web_url(), site.pull.number())
+}
+
+#[tokio::test]
+async fn a_closed_pull_request_is_advised_what_it_takes() {
+    let site = Site::new().await;
+    let _merged = site.whole_run(&site.base, Trigger::Merge, 100.0).await;
+    let head = site.pull.head();
+    let _run = site.whole_run(&head, site.by_labels(), 104.0).await;
+    site.look(&site.seen("ready")).await;
+    let teller = site.teller();
+    site.tell(&teller).await;
+    assert!(site.comment().contains("`/benchd rerun`"), "{}", site.comment());
+    assert_eq!(site.repo.check_runs(&head)[0]["details_url"], comment_url(&site));
+    site.later(60);
+    site.look(&site.seen("merged")).await;
+    site.tell(&teller).await;
+    let told = site.comment();
+    assert!(told.contains("Next: look whether the change is expected.") && !told.contains("/benchd"), "{told}");
+    site.gh.forget_calls();
+    site.later(60);
+    site.tell(&teller).await;
+    site.look(&site.seen("ready")).await;
+    assert_eq!(site.gh.calls().count(), 0, "{:?}", site.gh.calls().lines());
+    site.tell(&teller).await;
+    assert!(site.comment().contains("`/benchd rerun`"), "open again: {}", site.comment());
+    // What changes no word is read once.
+    let pull = PullKey { repository: "o/r".parse().unwrap(), number: site.pull.number() };
+    site.later(60);
+    site.look(&site.seen("ready")).await;
+    assert_eq!(site.store.pulls_to_tell(site.clock.now()).await.unwrap(), [pull]);
+    site.tell(&teller).await;
+    assert_eq!(site.store.pulls_to_tell(site.clock.now()).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn a_check_succeeds_when_nothing_is_worse_and_is_skipped_when_nothing_is_measured() {
+    let site = Site::new().await;
+    let _merged = site.whole_run(&site.base, Trigger::Merge, 100.0).await;
+    let head = site.pull.head();
+    let _run = site.whole_run(&head, site.by_labels(), 100.2).await;
+    let teller = site.teller();
+    site.tell(&teller).await;
+    assert!(first_line(&site.comment()).starts_with("**No change of 1 % or more**"), "{}", site.comment());
+    assert_eq!(site.check(&head), ("completed".into(), Some("success".into())));
+    let next = site.pull.push(CommitSpec::new("more"));
+    let _run = site.submit(&next, site.by_labels()).await;
+    let job = site.claim().await;
+    site.finish(&job, Conclusion::Skipped { reason: "needs 8 devices".into() }).await;
+    site.tell(&teller).await;
+    assert!(first_line(&site.comment()).starts_with("**Nothing to measure**"), "{}", site.comment());
+    assert_eq!(site.check(&next), ("completed".into(), Some("skipped".into())));
 }
 
 #[tokio::test]
@@ -81,6 +139,7 @@ async fn a_token_sets_a_status_in_place_of_a_check_run() {
     told.sort();
     assert_eq!(told, ["failure", "pending"]);
     assert!(first_line(&site.comment()).contains("the server under test died"));
+    assert!(site.repo.statuses(&head).iter().all(|status| status["target_url"] == comment_url(&site)));
     assert_eq!(site.state(run).await, RunState::Failed(FailureKind::ServerDied));
     assert_eq!(site.owed(run, OwedKind::CheckRun).await, Some((OwedState::Delivered, None)));
 }
@@ -163,24 +222,8 @@ async fn a_head_that_moved_on_makes_the_answer_outdated() {
     assert!(first_line(&site.comment()).starts_with("**No baseline yet**"), "{}", site.comment());
     site.later(60);
     let new = site.pull.push(CommitSpec::new("docs"));
-    let pull = PullRow {
-        repository: "o/r".parse().unwrap(),
-        number: site.pull.number(),
-        head: new.parse().unwrap(),
-        head_seen_at: site.clock.now(),
-        head_updated_at: site.clock.now(),
-        labels: std::collections::BTreeSet::new(),
-        standing: "ready".parse().unwrap(),
-        origin: "own".parse().unwrap(),
-        author: None,
-        base_branch: "main".into(),
-        said: Some("waiting for label ready".into()),
-        said_count: 1,
-        updated_at: site.clock.now(),
-    };
-    let mut write = site.store.write(Step::MovePull).await.unwrap();
-    write.record_pull(&pull).await.unwrap();
-    write.commit().await.unwrap();
+    let said = Some("waiting for label ready".into());
+    site.look(&PullRow { head: new.parse().unwrap(), said, said_count: 1, ..site.seen("ready") }).await;
     site.tell(&teller).await;
     let told = site.comment();
     assert!(told.contains("**Outdated**") && told.contains(&new[..10]), "{told}");

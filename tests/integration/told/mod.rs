@@ -23,8 +23,8 @@ use benchd::queue::{
     Submitted,
 };
 use benchd::step::Step;
-use benchd::store::{Answer, AnswerKind, OwedKind, OwedState, Store};
-use benchd::trigger::Request;
+use benchd::store::{Answer, AnswerKind, OwedKind, OwedState, PullRow, Store};
+use benchd::trigger::{Planned, Request};
 use chrono::TimeDelta;
 use github_standin::{CommitSpec, PullRequest, PullSpec, Repository, StandIn};
 
@@ -116,14 +116,26 @@ impl Site {
     }
 
     async fn submit(&self, sha: &str, trigger: Trigger) -> RunId {
-        let repository = &self.config.repositories[0];
         let branch = match &trigger {
             Trigger::PullRequest { number } | Trigger::Command { number } => format!("pull/{number}/head"),
             _ => "main".to_owned(),
         };
+        self.request(&branch, sha, trigger).await
+    }
+
+    /// A run of a commit of `branch`.
+    async fn request(&self, branch: &str, sha: &str, trigger: Trigger) -> RunId {
+        self.queued(&self.planned(branch, sha, trigger).await).await
+    }
+
+    async fn planned(&self, branch: &str, sha: &str, trigger: Trigger) -> Planned {
+        let repository = &self.config.repositories[0];
         let (branch, sha) = (branch.parse().unwrap(), sha.parse().unwrap());
         let request = Request::new(repository, branch, sha, self.clock.now(), trigger, target());
-        let planned = request.plan(&self.dir.path().join("cache")).await.unwrap();
+        request.plan(&self.dir.path().join("cache")).await.unwrap()
+    }
+
+    async fn queued(&self, planned: &Planned) -> RunId {
         match self.queue.submit_run(&planned.run).await.unwrap() {
             Submitted::Run(run) => run,
             Submitted::NothingToDo => panic!("a suite of one command is one job"),
@@ -144,6 +156,7 @@ impl Site {
             sha: sha.parse().unwrap(),
             image: format!("r.example/i:{sha}"),
             digest: Some("sha256:00ff".into()),
+            driver: Some("570.86.15".into()),
             container: serde_json::json!({}),
             repro_command: "docker run r.example/i@sha256:00ff ./bench.sh".into(),
         };
@@ -186,10 +199,15 @@ impl Site {
     /// A whole run that measures `latency`.
     async fn whole_run(&self, sha: &str, trigger: Trigger, latency: f64) -> RunId {
         let run = self.submit(sha, trigger).await;
+        self.measure(sha, latency).await;
+        run
+    }
+
+    /// The next job measures `latency`.
+    async fn measure(&self, sha: &str, latency: f64) {
         let job = self.claim().await;
         self.begin(&job, sha).await;
         self.end(&job, latency).await;
-        run
     }
 
     fn later(&self, seconds: i64) {
@@ -230,6 +248,33 @@ impl Site {
 
     fn trouble(&self) -> Option<String> {
         self.health.troubles().into_iter().find(|t| t.part == Part::Reports).map(|t| t.reason)
+    }
+
+    /// How the pull request was at a look now.
+    fn seen(&self, standing: &str) -> PullRow {
+        let now = self.clock.now();
+        PullRow {
+            repository: "o/r".parse().unwrap(),
+            number: self.pull.number(),
+            head: self.head(),
+            head_seen_at: now,
+            head_updated_at: now,
+            labels: std::collections::BTreeSet::new(),
+            standing: standing.parse().unwrap(),
+            turned_at: now,
+            origin: "own".parse().unwrap(),
+            author: None,
+            base_branch: "main".into(),
+            said: None,
+            said_count: 0,
+            updated_at: now,
+        }
+    }
+
+    async fn look(&self, pull: &PullRow) {
+        let mut write = self.store.write(Step::MovePull).await.unwrap();
+        write.record_pull(pull).await.unwrap();
+        write.commit().await.unwrap();
     }
 
     async fn owe(&self, key: &str, what: AnswerKind) {

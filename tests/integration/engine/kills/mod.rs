@@ -42,7 +42,7 @@ enum Story {
     Here,
     /// A verb of the queue or the store: `store::kills`.
     Verb,
-    /// Tests of their own kill in between, not at each step: `intake::kill`, `told::faults`, `import`, `engine::daemon`.
+    /// Tests of their own kill in between, not at each step: `intake::kills`, `told::faults`, `import`, `engine::daemon`.
     Own,
 }
 

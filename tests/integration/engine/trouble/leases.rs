@@ -43,6 +43,7 @@ async fn claimed(world: &World, case: &Case<'_>) -> (Worker, ClaimedJob) {
         clone_url: config.github.clone_url(),
         memory_bytes: None,
         device_count: 2,
+        driver: None,
         clock: Clock::system(),
         queue,
         store,
