@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde_yaml::Value;
 
-use super::check::check;
+use super::check::{Wrong, check};
 use super::explain::{Explained, FREE_KEYS, Kind, explain};
 use super::fault::{Fault, Faults, KeyPath, Place, Step};
 use super::position::{Part, locate, place_of, repeated_key};
@@ -277,9 +277,9 @@ impl Reading<'_> {
         for finding in check(config) {
             let path = self.in_whole(&finding.path);
             let follows = self.removed.iter().any(|removed| path.holds(removed) || removed.holds(&path));
-            // What stands there is what was meant.
-            let unsure = self.unsure.iter().any(|mapping| Some(mapping) == path.parent().as_ref())
-                && below(&mut self.rest, &finding.path.0).is_none();
+            // A value that stands there is meant as it is, whatever its neighbours are called.
+            let stands = finding.wrong == Wrong::Value && below(&mut self.rest, &finding.path.0).is_some();
+            let unsure = !stands && self.unsure.iter().any(|mapping| Some(mapping) == path.parent().as_ref());
             if !follows && !unsure {
                 let place = locate(self.text, &path, Part::Value);
                 self.faults.push(Fault { place, path, message: finding.message, hint: finding.hint });
