@@ -36,6 +36,7 @@ lint: ## Formatting, clippy, documentation, scripts, unused and refused dependen
 
 bench: setup engine ## Measure benchd itself (docs/performance.md)
 	cargo build --locked --release
+	cargo build --locked -p github-standin
 	@set -e; for bench in $(BENCHES); do echo "== $$bench"; bash $$bench; done
 
 dist: ## A release archive in dist/, with its checksum

@@ -198,6 +198,11 @@ impl Drop for Pulse {
     }
 }
 
+/// The innermost cause of an error: of nested errors of a library the one that a person can act on.
+pub fn lowest_cause(error: &(dyn std::error::Error + 'static)) -> String {
+    std::iter::successors(Some(error), |cause| cause.source()).last().map(ToString::to_string).unwrap_or_default()
+}
+
 /// An error with its causes in one line.
 pub fn with_causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();

@@ -20,6 +20,7 @@ use object_store::{
 };
 
 use crate::config::{PublishTarget, TargetUrl};
+use crate::health::lowest_cause;
 use crate::meters::{self, Call, Service};
 use crate::model::Fault;
 
@@ -374,12 +375,8 @@ pub struct Cause(object_store::Error);
 
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut inner: &dyn std::error::Error = &self.0;
-        while let Some(next) = inner.source() {
-            inner = next;
-        }
         // An answer's XML in one line, and not for ever.
-        let told = inner.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
+        let told = lowest_cause(&self.0).split_whitespace().collect::<Vec<_>>().join(" ");
         f.write_str(&told.chars().take(300).collect::<String>())
     }
 }

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::runner::{self, OpenError, connect_github, detect, host_name, host_of, outbox, target_of};
 use super::work;
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, human};
 use crate::executor::device::DeviceInventory;
 use crate::executor::room::disk_room;
 use crate::health::{Health, Part, Pulse, Trouble, with_causes};
@@ -313,7 +313,7 @@ async fn settle_one(daemon: Arc<Daemon>) -> Result<(), StoreError> {
 pub(super) fn has_room(daemon: &Daemon) -> bool {
     match disk_room(&daemon.config.state_dir) {
         Ok(room) if room.free_bytes < ROOM_NEEDED_BYTES => {
-            daemon.health.trouble(Part::Disk, format!("{} MiB are free in the state directory", room.free_bytes >> 20));
+            daemon.health.trouble(Part::Disk, format!("{} are free in the state directory", human(room.free_bytes)));
             false
         }
         Ok(_) => {

@@ -1,7 +1,7 @@
 //! `benchd device`.
 
 use super::{Answer, CommandResult, Failure, terminal};
-use crate::config::{DevicesConfig, environment};
+use crate::config::{DevicesConfig, environment, human};
 use crate::executor::device::{DeviceInventory, Tools, detect};
 use crate::model::{DeviceType, Platform};
 
@@ -50,14 +50,13 @@ pub async fn run(args: Args) -> CommandResult {
 
 fn print_inventory(inventory: &DeviceInventory) {
     let line = |name: &str, value: &str| terminal::print(format_args!("{name:<12} {value}"));
-    let gib = |bytes: u64| format!("{} GiB", bytes >> 30);
     line("platform", inventory.platform.as_str());
     line("device type", inventory.device_type.as_str());
     line("device key", &inventory.device_key);
     line("runner type", &inventory.runner_type);
     line("count", &inventory.count.to_string());
     for device in &inventory.devices {
-        let memory = device.memory_bytes.map_or_else(String::new, |bytes| format!(", {}", gib(bytes)));
+        let memory = device.memory_bytes.map_or_else(String::new, |bytes| format!(", {}", human(bytes)));
         let uuid = device.uuid.as_ref().map_or_else(String::new, |uuid| format!(", {uuid}"));
         line(&format!("  {}", device.index), &format!("{}{memory}{uuid}", device.name));
     }
@@ -66,5 +65,5 @@ fn print_inventory(inventory: &DeviceInventory) {
     let cpu = &inventory.cpu;
     let model = cpu.model.as_deref().unwrap_or("?");
     line("cpu", &format!("{model}, {} cores, {} sockets", count(cpu.cores), count(cpu.sockets)));
-    line("memory", &inventory.memory_bytes.map_or_else(|| "?".to_owned(), gib));
+    line("memory", &inventory.memory_bytes.map_or_else(|| "?".to_owned(), human));
 }

@@ -55,7 +55,7 @@ enum Command {
     Run(Box<run::Args>),
     /// Run the daemon: schedule, queue, jobs, API
     Serve(serve::Args),
-    /// Show which jobs and points a commit would be measured with
+    /// Show which jobs and points a folder of benchmark files makes on a platform
     Plan(plan::Args),
     /// Show which commit the schedule would measure, and why each newer one is passed over
     Pick(Box<pick::Args>),

@@ -1,4 +1,4 @@
-//! `benchd plan`.
+//! `benchd plan`: what a folder of benchmark files makes on a platform, no commit needed.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressStyle};
 
 use super::terminal;
 use crate::app::once::RunEvent;
@@ -62,15 +62,10 @@ impl Progress {
             JobEvent::Resolving(reference) => self.step(&format!("looking for {reference}")),
             // Before the engine knows the layers there is nothing to tell.
             JobEvent::Pulling(pull) if pull.layers_total == 0 => {}
-            JobEvent::Pulling(pull) => {
-                let (done, total) = (HumanBytes(pull.bytes_done), HumanBytes(pull.bytes_total));
-                let rate = HumanBytes(pull.bytes_per_second);
-                let layers = format!("layer {} of {}", pull.layers_done, pull.layers_total);
-                match &self.bar {
-                    Some(bar) => bar.set_message(format!("pulling: {layers}, {done} of {total}, {rate}/s")),
-                    None => self.step(&format!("pulling the image: {layers}")),
-                }
-            }
+            JobEvent::Pulling(pull) => match &self.bar {
+                Some(bar) => bar.set_message(format!("pulling: {pull}")),
+                None => self.step(&format!("pulling the image: layer {} of {}", pull.layers_done, pull.layers_total)),
+            },
             JobEvent::ImageReady(image) => self.step(&format!("image {}", image.exact())),
             JobEvent::Pass(event) => self.pass(event),
             JobEvent::Judged(measured) => {

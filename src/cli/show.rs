@@ -113,6 +113,10 @@ fn print(detail: &RunDetail, values: &[ValueWithPrevious], files: &[PassFiles], 
     let took = tables::took(run.started_at, run.finished_at);
     let took = if took.is_empty() { took } else { format!(", took {took}") };
     terminal::print(format_args!("  requested {}{took}", tables::instant(run.requested_at)));
+    let progress = detail.progress.to_string();
+    if run.finished_at.is_none() && !progress.is_empty() {
+        terminal::print(format_args!("  {progress}"));
+    }
     if let RunState::Failed(kind @ (FailureKind::NothingMeasured | FailureKind::PublishRefused)) = run.state {
         // No job says this: it is about the run as a whole.
         terminal::print(format_args!("  {}", kind.advice()));

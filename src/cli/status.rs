@@ -1,13 +1,16 @@
 //! `benchd status`: whether all is well, what the machines do, what waits, and the newest runs.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use super::source::{Source, SourceArgs};
 use super::{Answer, CommandResult, Failure, queue, tables, terminal};
 use crate::http::api::version::Version;
 use crate::http::health::Ready;
+use crate::model::JobId;
 use crate::queue::place::QueueView;
-use crate::store::{RunFilter, RunSummary};
+use crate::store::{Progress, RunFilter, RunSummary};
 
 /// How many runs are shown.
 const NEWEST: u32 = 5;
@@ -52,18 +55,18 @@ pub async fn run(args: Args) -> CommandResult {
         Source::Local { .. } => None,
     };
     let (queue, newest_runs) = (source.queue().await?, source.runs(NEWEST, &RunFilter::default()).await?);
-    source.close().await;
     let status = Status { server, queue, newest_runs };
     if args.json {
         terminal::print_json(&status).map_err(Failure::infrastructure)?;
     } else {
-        print(&status);
+        print(&status, &queue::progress(&source, &status.queue).await?);
     }
+    source.close().await;
     let ready = status.server.is_none_or(|server| server.ready.ready);
     Ok(if ready { Answer::Yes } else { Answer::No })
 }
 
-fn print(status: &Status) {
+fn print(status: &Status, progress: &BTreeMap<JobId, Progress>) {
     if let Some(Server { url, version, ready }) = &status.server {
         let state = if ready.ready { "ready" } else { "not ready" };
         terminal::print(format_args!("benchd {} at {url}: {state}", version.version));
@@ -72,7 +75,7 @@ fn print(status: &Status) {
             terminal::print(format_args!("  {}: {} (since {since})", trouble.part, trouble.reason));
         }
     }
-    queue::show(&status.queue);
+    queue::show(&status.queue, progress);
     if !status.newest_runs.is_empty() {
         terminal::print(format_args!("\n{}", tables::runs(&status.newest_runs)));
     }

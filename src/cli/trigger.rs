@@ -189,9 +189,7 @@ async fn submit(client: &Client, key: &str, request: &ManualRequest) -> Result<V
 async fn wait(client: &Client, run: RunId, json: bool) -> CommandResult {
     let bar = std::io::stderr().is_terminal().then(|| {
         let bar = ProgressBar::new(0);
-        if let Ok(style) =
-            ProgressStyle::with_template("{spinner} run {prefix} {wide_bar} {pos}/{len} {elapsed}  {msg}")
-        {
+        if let Ok(style) = ProgressStyle::with_template("{spinner} run {prefix} {wide_bar} {elapsed}  {msg}") {
             bar.set_style(style);
         }
         bar.set_prefix(run.to_string());
@@ -204,8 +202,8 @@ async fn wait(client: &Client, run: RunId, json: bool) -> CommandResult {
                 silent_for = Duration::ZERO;
                 let now = in_words(&detail);
                 if let Some(bar) = &bar {
-                    bar.set_length(u64::try_from(detail.jobs.len()).unwrap_or(0));
-                    bar.set_position(finished(&detail));
+                    bar.set_length(100);
+                    bar.set_position(u64::try_from(detail.progress.percent).unwrap_or(0));
                     bar.set_message(now);
                 } else if now != said {
                     terminal::say(format_args!("run {run}: {now}"));
@@ -245,9 +243,8 @@ async fn wait(client: &Client, run: RunId, json: bool) -> CommandResult {
     Ok(if measured_everything(&detail) { Answer::Yes } else { Answer::No })
 }
 
-fn finished(detail: &RunDetail) -> u64 {
-    let finished = detail.jobs.iter().filter(|job| job.job.state.phase() == JobPhase::Finished).count();
-    u64::try_from(finished).unwrap_or(u64::MAX)
+fn finished(detail: &RunDetail) -> usize {
+    detail.jobs.iter().filter(|job| job.job.state.phase() == JobPhase::Finished).count()
 }
 
 /// What a run does now, in a line.
@@ -256,7 +253,11 @@ fn in_words(detail: &RunDetail) -> String {
     let open: Vec<_> = jobs.map(|job| format!("{} {}", job.job.model, job.job.state)).collect();
     match open.as_slice() {
         [] => detail.run.state.to_string(),
-        open => format!("{}/{} jobs done, {}", finished(detail), detail.jobs.len(), open.join(", ")),
+        open => {
+            let progress = detail.progress.to_string();
+            let comma = if progress.is_empty() { "" } else { ", " };
+            format!("{progress}{comma}{}/{} jobs done, {}", finished(detail), detail.jobs.len(), open.join(", "))
+        }
     }
 }
 

@@ -26,6 +26,17 @@ pub struct Finding {
     pub message: String,
     /// What to do.
     pub hint: Option<String>,
+    /// What of it is wrong.
+    pub wrong: Wrong,
+}
+
+/// What of a value is wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wrong {
+    /// The value itself.
+    Value,
+    /// That another key is not beside it.
+    Alone,
 }
 
 /// Collects findings.
@@ -34,11 +45,16 @@ struct Findings(Vec<Finding>);
 
 impl Findings {
     fn add(&mut self, path: KeyPath, message: impl Into<String>) {
-        self.0.push(Finding { path, message: message.into(), hint: None });
+        self.0.push(Finding { path, message: message.into(), hint: None, wrong: Wrong::Value });
     }
 
     fn hinted(&mut self, path: KeyPath, message: impl Into<String>, hint: impl Into<String>) {
-        self.0.push(Finding { path, message: message.into(), hint: Some(hint.into()) });
+        self.0.push(Finding { path, message: message.into(), hint: Some(hint.into()), wrong: Wrong::Value });
+    }
+
+    /// As [`Findings::hinted`], of a value that needs another key beside it.
+    fn alone(&mut self, path: KeyPath, message: &str, hint: &str) {
+        self.0.push(Finding { path, message: message.into(), hint: Some(hint.into()), wrong: Wrong::Alone });
     }
 
     fn not_blank(&mut self, path: KeyPath, text: &str) {
@@ -147,7 +163,7 @@ fn http(config: &Config, findings: &mut Findings) {
     }
     match (config.http.read_access, &config.http.tokens_file) {
         (ReadAccess::Token, None) => {
-            findings.hinted(at.key("read_access"), "`token` needs tokens", "name their file with `tokens_file`");
+            findings.alone(at.key("read_access"), "`token` needs tokens", "name their file with `tokens_file`");
         }
         (ReadAccess::Public, _) | (ReadAccess::Token, Some(_)) => {}
     }
@@ -251,7 +267,7 @@ fn suite(at: &KeyPath, suite: &SuiteConfig, findings: &mut Findings) {
         (ExpectedPoints::Named(names), _) if names.is_empty() => {
             findings.hinted(at.key("expected"), "names no point", "write `any` to take what comes");
         }
-        (ExpectedPoints::Benchmarks, None) => findings.hinted(
+        (ExpectedPoints::Benchmarks, None) => findings.alone(
             at.key("expected"),
             "`benchmarks` needs benchmark files",
             "say in `configuration` where the suite looks for them",
@@ -311,7 +327,7 @@ fn triggers(at: &KeyPath, triggers: &TriggersConfig, findings: &mut Findings) {
     for (index, expression) in triggers.schedule.iter().enumerate() {
         if let Some((message, hint)) = cron_fault(expression) {
             let path = at.key("schedule").index(index);
-            findings.0.push(Finding { path, message, hint });
+            findings.0.push(Finding { path, message, hint, wrong: Wrong::Value });
         }
     }
     for (key, number) in [("look_back", triggers.pick.look_back), ("times", triggers.pick.times)] {
@@ -553,7 +569,7 @@ fn registries(registries: &[RegistryConfig], findings: &mut Findings) {
         }
         findings.secret(&at, "password", registry.password_file.as_ref(), registry.password_env.as_ref());
         match (&registry.username, registry.password()) {
-            (Some(_), None) => findings.hinted(
+            (Some(_), None) => findings.alone(
                 at.key("username"),
                 "a user name without a password",
                 "name its place with `password_file` or `password_env`",

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde_yaml::Value;
 
-use super::check::check;
+use super::check::{Wrong, check};
 use super::explain::{Explained, FREE_KEYS, Kind, explain};
 use super::fault::{Fault, Faults, KeyPath, Place, Step};
 use super::position::{Part, locate, place_of, repeated_key};
@@ -228,6 +228,7 @@ impl Reading<'_> {
             };
             let at = path_of(error.path());
             let Explained { kind, message, hint } = explain(&at, &error.inner().to_string());
+            let missing = kind == Kind::MissingKey;
             let (at, part) = match kind {
                 Kind::UnknownKey(key) if at.0.last() == Some(&Step::Key(key.clone())) => (at, Part::Key),
                 Kind::UnknownKey(key) => (at.key(&key), Part::Key),
@@ -243,6 +244,10 @@ impl Reading<'_> {
                 };
                 self.faults.push(Fault { place, path: told, message, hint });
             }
+            if missing && self.name_for_now(&at) {
+                self.removed.push(whole.key("name"));
+                continue;
+            }
             if !remove(&mut self.rest, &at) {
                 return None;
             }
@@ -255,12 +260,26 @@ impl Reading<'_> {
         None
     }
 
+    /// Gives a repository whose name is missing or at fault one for now, so that the rest of it is read and checked.
+    fn name_for_now(&mut self, at: &KeyPath) -> bool {
+        let [Step::Key(key), Step::Index(index)] = at.0.as_slice() else { return false };
+        match below(&mut self.rest, &at.0) {
+            Some(Value::Mapping(repository)) if key == "repositories" && !repository.contains_key("name") => {
+                repository.insert("name".into(), format!("set-aside/{index}").into());
+                true
+            }
+            Some(_) | None => false,
+        }
+    }
+
     /// Checks what was understood; findings about what was set aside are dropped.
     fn check(&mut self, config: &Config) {
         for finding in check(config) {
             let path = self.in_whole(&finding.path);
             let follows = self.removed.iter().any(|removed| path.holds(removed) || removed.holds(&path));
-            let unsure = self.unsure.iter().any(|mapping| Some(mapping) == path.parent().as_ref());
+            // A value that stands there is meant as it is, whatever its neighbours are called.
+            let stands = finding.wrong == Wrong::Value && below(&mut self.rest, &finding.path.0).is_some();
+            let unsure = !stands && self.unsure.iter().any(|mapping| Some(mapping) == path.parent().as_ref());
             if !follows && !unsure {
                 let place = locate(self.text, &path, Part::Value);
                 self.faults.push(Fault { place, path, message: finding.message, hint: finding.hint });
@@ -294,22 +313,22 @@ fn path_of(path: &serde_path_to_error::Path) -> KeyPath {
     KeyPath(steps.collect())
 }
 
+/// What stands where `steps` lead.
+fn below<'a>(value: &'a mut Value, steps: &[Step]) -> Option<&'a mut Value> {
+    steps.iter().try_fold(value, |at, step| match step {
+        Step::Key(key) => at.get_mut(key.as_str()),
+        Step::Index(index) => at.get_mut(*index),
+    })
+}
+
 /// Removes what is at `path`; `false` when nothing is there, or the path is the whole.
 fn remove(value: &mut Value, path: &KeyPath) -> bool {
     let Some((last, above)) = path.0.split_last() else {
         return false;
     };
-    let mut at = value;
-    for step in above {
-        let below = match step {
-            Step::Key(key) => at.get_mut(key.as_str()),
-            Step::Index(index) => at.get_mut(*index),
-        };
-        match below {
-            Some(below) => at = below,
-            None => return false,
-        }
-    }
+    let Some(at) = below(value, above) else {
+        return false;
+    };
     match (last, at) {
         (Step::Key(key), Value::Mapping(mapping)) => mapping.remove(key.as_str()).is_some(),
         (Step::Index(index), Value::Sequence(list)) if *index < list.len() => {

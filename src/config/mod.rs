@@ -44,7 +44,7 @@ pub use report::ReportConfig;
 pub use repository::{BenchmarksSource, RepositoryConfig};
 pub use retention::{ArtifactRetention, ImageRetention, RetentionConfig};
 pub use secret::{SecretError, SecretSource};
-pub use size::{InvalidSize, Size};
+pub use size::{InvalidSize, Size, human};
 pub use starter::{HostFacts, VLLM, starter};
 pub use suite::{ExpectedPoints, ResultFormat, ScriptSource, SuiteConfig, SuiteFlavour};
 pub use triggers::{

@@ -19,6 +19,17 @@ pub struct InvalidSize(String);
 
 const UNITS: [(&str, u64); 5] = [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
 
+/// Bytes as people read them, in powers of 1024 as the configuration has them, to a tenth: `1.5 GiB`.
+pub fn human(bytes: u64) -> String {
+    match UNITS.into_iter().find(|(unit, factor)| bytes >= *factor && *unit != "B") {
+        Some((unit, factor)) => match bytes % factor * 10 / factor {
+            0 => format!("{} {unit}", bytes / factor),
+            tenths => format!("{}.{tenths} {unit}", bytes / factor),
+        },
+        None => format!("{bytes} B"),
+    }
+}
+
 impl Size {
     /// So many times 1024^3 bytes.
     pub const fn gib(count: u64) -> Self {
@@ -118,6 +129,16 @@ mod tests {
             assert_eq!(size.to_string(), written, "{text}");
             assert_eq!(written.parse::<Size>().unwrap(), size, "{text}");
         }
+    }
+
+    #[test]
+    fn bytes_are_written_for_people() {
+        for (bytes, text) in
+            [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (2_199_000_000, "2 GiB"), (700 << 30, "700 GiB")]
+        {
+            assert_eq!(human(bytes), text);
+        }
+        assert!(human(u64::MAX).ends_with(".9 TiB"));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
+use super::human;
 use crate::model::{Platform, RepoName};
 
 /// What was found on a host, as far as a first configuration needs it.
@@ -126,7 +127,7 @@ fn execution(text: &mut String, facts: &HostFacts) {
         ),
     }
     text.push_str("  # Stop what takes longer.\n  limits: {job_timeout: 6h, point_timeout: 1h}\n  cache:\n");
-    let free = facts.free_bytes.map(|bytes| format!(" ({} GiB free)", bytes >> 30)).unwrap_or_default();
+    let free = facts.free_bytes.map(|bytes| format!(" ({} free)", human(bytes))).unwrap_or_default();
     match &facts.model_cache {
         Some(dir) => add(
             text,

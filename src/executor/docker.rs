@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bollard::{API_DEFAULT_VERSION, BollardRequest, Docker};
 
+use crate::health::lowest_cause;
 use crate::model::Fault;
 
 /// Where an engine listens unless configured otherwise.
@@ -328,16 +329,6 @@ fn io_kind(error: &bollard::errors::Error) -> Option<io::ErrorKind> {
         cause = error.source();
     }
     None
-}
-
-fn lowest_cause(error: &bollard::errors::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = error.to_string();
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use crate::config::human;
+
 /// Free and total room of the file system under a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DiskRoom {
@@ -59,16 +61,6 @@ pub fn cache_room(path: &Path, min_free_bytes: u64) -> Result<CacheRoom, RoomErr
     })
 }
 
-/// Bytes as people read them, in powers of 1000 as registries and disks are sold: `1.5 GB`.
-pub fn human(bytes: u64) -> String {
-    const UNITS: [(&str, u64); 4] =
-        [("TB", 1_000_000_000_000), ("GB", 1_000_000_000), ("MB", 1_000_000), ("kB", 1_000)];
-    match UNITS.into_iter().find(|(_, size)| bytes >= *size) {
-        Some((unit, size)) => format!("{}.{} {unit}", bytes / size, bytes % size * 10 / size),
-        None => format!("{bytes} B"),
-    }
-}
-
 impl fmt::Display for CacheRoom {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -100,12 +92,5 @@ mod tests {
         assert!(matches!(cache_room(dir.path(), 0).unwrap(), CacheRoom::Enough(_)));
         let error = disk_room(Path::new("/nonexistent/cache")).unwrap_err();
         assert!(error.to_string().contains("/nonexistent/cache"), "{error}");
-    }
-
-    #[test]
-    fn bytes_are_written_for_people() {
-        for (bytes, text) in [(0, "0 B"), (999, "999 B"), (1500, "1.5 kB"), (2_199_000_000, "2.1 GB")] {
-            assert_eq!(human(bytes), text);
-        }
     }
 }

@@ -268,15 +268,6 @@ impl GitHubError {
         matches!(self, Self::Gone { .. })
     }
 
-    /// Whether somebody has to do something about our access: a token revoked, an App suspended, not installed or not
-    /// permitted. Until then every further try is in vain.
-    pub fn is_about_access(&self) -> bool {
-        matches!(
-            self,
-            Self::Unauthorised { .. } | Self::Suspended { .. } | Self::NotInstalled { .. } | Self::Forbidden { .. }
-        )
-    }
-
     /// Whether a text was refused for its length (422 with field `data`, or a summary over its maximum).
     pub fn is_too_long(&self) -> bool {
         let Self::Invalid { fields, .. } = self else { return false };
@@ -326,11 +317,6 @@ pub(super) struct Refused<'a> {
     pub needs: Option<String>,
     /// For a rate limit: how long to be silent.
     pub silent_for: Option<Duration>,
-}
-
-/// The innermost cause: what a person can act on.
-pub(super) fn lowest(error: &(dyn std::error::Error + 'static)) -> String {
-    std::iter::successors(Some(error), |cause| cause.source()).last().map(ToString::to_string).unwrap_or_default()
 }
 
 /// GitHub's own words in an answer, else the status in words.
@@ -390,7 +376,7 @@ mod tests {
         assert!(answer(404, Asked::Write, "{}").is_gone() && answer(410, Asked::Read, "").is_gone());
         assert!(!answer(404, Asked::Read, "{}").is_transient());
         let suspended = answer(403, Asked::Read, r#"{"message":"This installation has been suspended"}"#);
-        assert!(matches!(&suspended, GitHubError::Suspended { .. }) && suspended.is_about_access());
+        assert!(matches!(&suspended, GitHubError::Suspended { .. }));
         let forbidden = answer(403, Asked::Write, r#"{"message":"Resource not accessible by integration"}"#);
         assert_eq!(
             forbidden.to_string(),

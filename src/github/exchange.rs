@@ -16,12 +16,13 @@ use tokio::time::Instant;
 use url::Url;
 
 use super::cache::{Cache, Known};
-use super::error::{Asked, Refused, lowest};
+use super::error::{Asked, Refused};
 use super::gate::Gate;
 use super::limits::{Need, Told};
 use super::link::{self, Leads};
 use super::speaker::{App, Credentials, Minted, Speaker, repository_of};
 use super::{Account, GitHubError};
+use crate::health::lowest_cause;
 use crate::meters::{self, Call, Service};
 use crate::redact;
 
@@ -347,7 +348,7 @@ impl Wire {
         })?;
         redact::learn_passing(&token);
         let new = Minted::new(&app.itself, token.into())
-            .map_err(|error| GitHubError::Unreachable { route: path, reason: lowest(&error) })?;
+            .map_err(|error| GitHubError::Unreachable { route: path, reason: lowest_cause(&error) })?;
         minted.insert(installation, new.clone());
         Ok(new)
     }
@@ -378,7 +379,7 @@ fn not_installed(error: GitHubError, place: &str) -> GitHubError {
 
 /// A request or an answer was lost on the way. Only what never had a connection was certainly not done.
 fn lost(ask: Ask<'_>, error: &(dyn std::error::Error + 'static)) -> GitHubError {
-    let (route, reason) = (ask.route.to_owned(), lowest(error));
+    let (route, reason) = (ask.route.to_owned(), lowest_cause(error));
     let mut causes = std::iter::successors(Some(error), |cause| cause.source());
     let was_sent = causes.find_map(|cause| cause.downcast_ref::<reqwest::Error>()).is_some_and(|e| !e.is_connect());
     match ask.asked() {

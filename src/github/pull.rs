@@ -78,11 +78,6 @@ impl Pull {
             (None, _) | (_, None) => true,
         }
     }
-
-    /// Whether it carries every one of these labels, by their exact names.
-    pub fn has_labels<'a>(&self, names: impl IntoIterator<Item = &'a str>) -> bool {
-        names.into_iter().all(|name| self.labels.iter().any(|label| label == name))
-    }
 }
 
 #[derive(Deserialize)]

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use super::transport::Transport;
 use super::{Acting, GitHubError};
 use crate::config::{GithubApp, SecretSource};
+use crate::health::lowest_cause;
 
 /// An installation's token is replaced at this age. GitHub lets it live for an hour; one that ends sooner is noticed
 /// by the refusal.
@@ -103,7 +104,7 @@ impl Credentials {
         let auth = octocrab::auth::AppAuth { app_id: AppId(config.id), key };
         // A key in the wrong form shows when it is used first: here, and not at the first event.
         auth.generate_bearer_token()
-            .map_err(|error| GitHubError::PrivateKey { path: path.clone(), reason: super::error::lowest(&error) })?;
+            .map_err(|error| GitHubError::PrivateKey { path: path.clone(), reason: lowest_cause(&error) })?;
         Ok(Self::App(App {
             itself: octocrab(transport, AuthState::App(auth)),
             installation: config.installation_id,

@@ -15,9 +15,9 @@ use reqwest::{Body, Certificate, Client, ClientBuilder, NoProxy, Proxy, tls};
 use tower::{BoxError, Service};
 use url::{Host, Url};
 
-use super::error::lowest;
 use super::{GitHubError, link};
 use crate::config::{GithubConfig, environment};
+use crate::health::lowest_cause;
 
 /// For the connection alone, proxy and TLS included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -64,7 +64,7 @@ impl Transport {
     /// A transport as configured.
     pub fn new(config: &GithubConfig) -> Result<Self, GitHubError> {
         let refused = |error: reqwest::Error| {
-            let reason = lowest(&error);
+            let reason = lowest_cause(&error);
             match reason.contains("No CA certificates") {
                 true => GitHubError::NoAuthorities,
                 false => GitHubError::Client { api_url: config.api_url.to_string(), reason },
@@ -111,12 +111,12 @@ fn client(scheme: &str) -> ClientBuilder {
 fn authorities(path: &Path) -> Result<Vec<Certificate>, GitHubError> {
     let refused = |reason: String| GitHubError::CaFile { path: path.to_owned(), reason };
     let pem = fs::read(path).map_err(|error| refused(error.to_string()))?;
-    let found = Certificate::from_pem_bundle(&pem).map_err(|error| refused(lowest(&error)))?;
+    let found = Certificate::from_pem_bundle(&pem).map_err(|error| refused(lowest_cause(&error)))?;
     if found.is_empty() {
         return Err(refused("it holds no certificate in PEM (`-----BEGIN CERTIFICATE-----`)".to_owned()));
     }
     // Whether they can be used shows only in a client; one that trusts them alone cannot fail for another reason.
-    Client::builder().tls_certs_only(found.clone()).build().map_err(|error| refused(lowest(&error)))?;
+    Client::builder().tls_certs_only(found.clone()).build().map_err(|error| refused(lowest_cause(&error)))?;
     Ok(found)
 }
 

@@ -17,9 +17,9 @@ use url::Url;
 use super::access::{Access, Stale, refused, unauthorised};
 use super::challenge::{Challenge, preferred};
 use crate::config::{RegistryConfig, SecretError, environment};
+use crate::health::lowest_cause;
 use crate::meters::{self, Call, Service};
 
-use super::error::lowest_cause;
 use super::{DOCKER_HUB, Digest, ImageReference, Login, RegistryError, credentials};
 
 /// Without all four, a registry answers with the digest of another, older manifest than the one that is pulled.

@@ -1,9 +1,9 @@
 //! Why a registry gave no answer that counts. None of these says anything about whether the image exists.
 
-use std::error::Error as _;
 use std::time::Duration;
 
 use super::CredentialError;
+use crate::health::lowest_cause;
 use crate::model::Fault;
 
 /// A registry could not be asked, or its answer decides nothing.
@@ -152,17 +152,6 @@ impl RegistryError {
             Self::Unreachable { host, reason }
         }
     }
-}
-
-/// What lies at the bottom of the client's nested errors: the part that means something to a person.
-pub(super) fn lowest_cause(error: &reqwest::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = error.to_string();
-        cause = error.source();
-    }
-    text
 }
 
 fn is_tls(error: &(dyn std::error::Error + 'static)) -> bool {

@@ -8,8 +8,8 @@ use utoipa::ToSchema;
 
 use super::codec::{Columns, id_column};
 use super::error::sql;
-use super::{JobRow, OutboxRow, RunRow, Store, StoreError};
-use crate::model::{CommitSha, Conclusion, JobId, PointState, Role, RunId, RunnerName, Slot, Variant};
+use super::{JobRow, OutboxRow, PointCounts, Progress, RunRow, Store, StoreError};
+use crate::model::{CommitSha, Conclusion, JobId, JobState, PointState, Role, RunId, RunnerName, Slot, Variant};
 
 /// A run with all that belongs to it but its measurements.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -17,6 +17,8 @@ pub struct RunDetail {
     /// The run.
     #[serde(flatten)]
     pub run: RunRow,
+    /// How far it has come.
+    pub progress: Progress,
     /// Its jobs, oldest first.
     pub jobs: Vec<JobDetail>,
     /// What it owes and owed to the outside.
@@ -29,6 +31,8 @@ pub struct JobDetail {
     /// The job.
     #[serde(flatten)]
     pub job: JobRow,
+    /// How far it has come.
+    pub progress: Progress,
     /// Its attempts, first to last.
     pub attempts: Vec<AttemptDetail>,
 }
@@ -117,9 +121,33 @@ impl Store {
         let mut points = self.points_of_run(run).await?;
         let mut passes = self.passes_of_run(run, &mut points).await?;
         let mut attempts = self.attempts_of_run(run, &mut passes).await?;
-        let jobs = self.jobs_of_run(run).await?.into_iter();
-        let jobs = jobs.map(|job| JobDetail { attempts: attempts.remove(&job.id).unwrap_or_default(), job });
-        Ok(Some(RunDetail { run: row, jobs: jobs.collect(), outbox: self.outbox_of_run(run).await? }))
+        let mut jobs = Vec::new();
+        for job in self.jobs_of_run(run).await? {
+            let attempts = attempts.remove(&job.id).unwrap_or_default();
+            let progress = self.progress(&job, attempts.last()).await?;
+            jobs.push(JobDetail { job, progress, attempts });
+        }
+        let progress = Progress::of_run(&jobs);
+        Ok(Some(RunDetail { run: row, progress, jobs, outbox: self.outbox_of_run(run).await? }))
+    }
+
+    async fn progress(&self, job: &JobRow, last: Option<&AttemptDetail>) -> Result<Progress, StoreError> {
+        let ends_at = match (&job.state, last) {
+            (JobState::Claimed { .. } | JobState::Running { .. }, Some(attempt)) => {
+                let usual = self.usual_duration(&job.alike()).await?;
+                usual.map(|usual| attempt.claimed_at + usual)
+            }
+            (
+                JobState::WaitingForImage { .. }
+                | JobState::Queued { .. }
+                | JobState::Claimed { .. }
+                | JobState::Running { .. }
+                | JobState::Finished { .. },
+                _,
+            ) => None,
+        };
+        let points = PointCounts::of(&job.state, &job.spec, last);
+        Ok(Progress::of(points.behind(), points.expected, ends_at))
     }
 
     async fn points_of_run(&self, run: RunId) -> Result<BTreeMap<PassKey, Vec<PointDetail>>, StoreError> {

@@ -4,6 +4,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use crate::health::lowest_cause;
 use crate::model::{Fault, IdsExhausted, InvalidId};
 
 /// A step on the store failed; nothing of it was kept.
@@ -152,11 +153,7 @@ impl std::error::Error for Cause {}
 
 impl From<sqlx::Error> for Cause {
     fn from(error: sqlx::Error) -> Self {
-        let mut inner: &dyn std::error::Error = &error;
-        while let Some(next) = inner.source() {
-            inner = next;
-        }
-        Self(inner.to_string())
+        Self(lowest_cause(&error))
     }
 }
 

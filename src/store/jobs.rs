@@ -3,6 +3,7 @@
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use sqlx::SqliteExecutor;
 use sqlx::sqlite::SqliteRow;
 use utoipa::ToSchema;
 
@@ -166,6 +167,24 @@ impl JobRow {
             finished_at: columns.maybe_instant("finished_at")?,
         })
     }
+}
+
+async fn read_job(from: impl SqliteExecutor<'_>, job: JobId) -> Result<Option<JobRow>, StoreError> {
+    let row = sqlx::query("select * from jobs where id = ?1")
+        .bind(id_column(job))
+        .fetch_optional(from)
+        .await
+        .map_err(sql(format!("read job {job}")))?;
+    row.as_ref().map(JobRow::read).transpose()
+}
+
+async fn read_jobs_of_run(from: impl SqliteExecutor<'_>, run: RunId) -> Result<Vec<JobRow>, StoreError> {
+    let rows = sqlx::query("select * from jobs where run_id = ?1 order by id")
+        .bind(id_column(run))
+        .fetch_all(from)
+        .await
+        .map_err(sql(format!("read the jobs of run {run}")))?;
+    rows.iter().map(JobRow::read).collect()
 }
 
 impl Write {
@@ -383,22 +402,12 @@ impl Write {
 
     /// A job as this write sees it.
     pub async fn job(&mut self, job: JobId) -> Result<Option<JobRow>, StoreError> {
-        let row = sqlx::query("select * from jobs where id = ?1")
-            .bind(id_column(job))
-            .fetch_optional(&mut *self.0)
-            .await
-            .map_err(sql(format!("read job {job}")))?;
-        row.as_ref().map(JobRow::read).transpose()
+        read_job(&mut *self.0, job).await
     }
 
     /// The jobs of a run as this write sees them, oldest first.
     pub async fn jobs_of_run(&mut self, run: RunId) -> Result<Vec<JobRow>, StoreError> {
-        let rows = sqlx::query("select * from jobs where run_id = ?1 order by id")
-            .bind(id_column(run))
-            .fetch_all(&mut *self.0)
-            .await
-            .map_err(sql(format!("read the jobs of run {run}")))?;
-        rows.iter().map(JobRow::read).collect()
+        read_jobs_of_run(&mut *self.0, run).await
     }
 }
 
@@ -420,22 +429,12 @@ struct Moved<'a> {
 impl Store {
     /// The jobs of a run, oldest first.
     pub async fn jobs_of_run(&self, run: RunId) -> Result<Vec<JobRow>, StoreError> {
-        let rows = sqlx::query("select * from jobs where run_id = ?1 order by id")
-            .bind(id_column(run))
-            .fetch_all(&self.readers)
-            .await
-            .map_err(sql(format!("read the jobs of run {run}")))?;
-        rows.iter().map(JobRow::read).collect()
+        read_jobs_of_run(&self.readers, run).await
     }
 
     /// A job as it stands.
     pub async fn job(&self, job: JobId) -> Result<Option<JobRow>, StoreError> {
-        let row = sqlx::query("select * from jobs where id = ?1")
-            .bind(id_column(job))
-            .fetch_optional(&self.readers)
-            .await
-            .map_err(sql(format!("read job {job}")))?;
-        row.as_ref().map(JobRow::read).transpose()
+        read_job(&self.readers, job).await
     }
 
     /// Whether an instant lies further ahead than it can have been put ([`Write::draw_in`]).

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use sqlx::sqlite::SqliteRow;
-use sqlx::{QueryBuilder, Sqlite};
+use sqlx::{QueryBuilder, Sqlite, SqliteExecutor};
 use utoipa::ToSchema;
 
 use super::codec::{Columns, id_column, to_json};
@@ -175,6 +175,15 @@ impl RunRow {
     }
 }
 
+async fn read_run(from: impl SqliteExecutor<'_>, run: RunId) -> Result<Option<RunRow>, StoreError> {
+    let row = sqlx::query("select * from runs where id = ?1")
+        .bind(id_column(run))
+        .fetch_optional(from)
+        .await
+        .map_err(sql(format!("read run {run}")))?;
+    row.as_ref().map(RunRow::read).transpose()
+}
+
 impl Write {
     /// Writes down a requested run and gives it its id.
     pub async fn insert_run(&mut self, run: &NewRun, now: DateTime<Utc>) -> Result<RunId, StoreError> {
@@ -251,12 +260,7 @@ impl Write {
 
     /// A run as this write sees it.
     pub async fn run(&mut self, run: RunId) -> Result<Option<RunRow>, StoreError> {
-        let row = sqlx::query("select * from runs where id = ?1")
-            .bind(id_column(run))
-            .fetch_optional(&mut *self.0)
-            .await
-            .map_err(sql(format!("read run {run}")))?;
-        row.as_ref().map(RunRow::read).transpose()
+        read_run(&mut *self.0, run).await
     }
 
     /// The merge runs of a branch that wait for their first job, and all those of `shas`.
@@ -305,12 +309,7 @@ impl Write {
 impl Store {
     /// A run as it stands.
     pub async fn run(&self, run: RunId) -> Result<Option<RunRow>, StoreError> {
-        let row = sqlx::query("select * from runs where id = ?1")
-            .bind(id_column(run))
-            .fetch_optional(&self.readers)
-            .await
-            .map_err(sql(format!("read run {run}")))?;
-        row.as_ref().map(RunRow::read).transpose()
+        read_run(&self.readers, run).await
     }
 
     /// The runs that something may still happen to, oldest first.

@@ -1,7 +1,7 @@
 //! Where benchmark files come from: a directory, or a git repository at a ref that is fetched whenever a run is
 //! planned, so that a new model needs no restart.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -100,7 +100,7 @@ async fn read_git(
     check("ref", reference, reference_fault(reference))?;
     check("path", &path, path_fault(&path))?;
     let repository = open(url, cache).await?;
-    let fetched = format!("refs/benchd/{:016x}", hash(reference));
+    let fetched = format!("refs/benchd/{:016x}", BuildHasherDefault::<DefaultHasher>::default().hash_one(reference));
     let refspec = format!("+{reference}:{fetched}");
     let fetch = ["fetch", "--quiet", "--depth=1", "--no-tags", "--no-write-fetch-head", "--", url, &refspec];
     repository.run(&fetch, FETCH_TIMEOUT).await.map_err(|source| SourceError::Fetch {
@@ -162,15 +162,10 @@ fn path_fault(path: &str) -> Option<&'static str> {
     wrong.then_some("a folder inside the repository is needed")
 }
 
-fn hash(text: &str) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    text.hash(&mut hasher);
-    hasher.finish()
-}
-
 /// The bare repository that is kept for `url`.
 async fn open(url: &str, cache: &Path) -> Result<Checkout, SourceError> {
-    let dir = cache.join(format!("benchmarks-{:016x}.git", hash(url)));
+    let dir =
+        cache.join(format!("benchmarks-{:016x}.git", BuildHasherDefault::<DefaultHasher>::default().hash_one(url)));
     tokio::fs::create_dir_all(&dir).await.map_err(|source| SourceError::Cache { path: dir.clone(), source })?;
     let repository = Checkout::at(&dir);
     // Harmless on one that is there already.

@@ -118,6 +118,7 @@ def main():
         shared = pathlib.Path(os.environ.get("BENCHD_SHARED_DIR", PROJECT.parent / "shared"))
         recorded = sorted((shared / "golden/results").glob("*/input/results")) + sorted((shared / "vllm").glob("run-*/"))
         if not recorded:
+            assert "BENCHD_SHARED_DIR" not in os.environ, f"$BENCHD_SHARED_DIR is set, and {shared} holds no results"
             print(f"RECORDED DATA ABSENT under {shared}: only own results were loaded")
         loaded = 0
         for number, results in enumerate(recorded):

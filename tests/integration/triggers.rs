@@ -6,14 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use benchd::clock::Clock;
-use benchd::config::Config;
+use benchd::config::{Config, RemoteService};
 use benchd::github::GitHub;
 use benchd::model::{Conclusion, Control, JobPhase, JobState, RunId, Trigger};
 use benchd::queue::spec::{JobSpec, Trust};
 use benchd::queue::{Pace, Queue, Retried, Waiting};
 use benchd::registry::{Registry, RegistrySettings};
 use benchd::step::Step;
-use benchd::store::{Outcome, Recorded, RunFilter, Scope, Store, TickKey, TickState};
+use benchd::store::{Outcome, OwedKind, Recorded, RunFilter, Scope, Store, TickKey, TickState};
 use benchd::trigger::Context;
 use benchd::trigger::manual::{AskedPublish, Blame, ManualAnswer, ManualError, ManualRequest, submit};
 use benchd::trigger::schedule::{ScheduleError, catch_up, configured, look, run};
@@ -393,6 +393,34 @@ async fn what_is_asked_is_what_is_measured() {
     daemon.go_to("04:00:00");
     daemon.look().await;
     assert_eq!(daemon.answers().await[0].1["runs"][0]["sha"], json!(sha(1)));
+}
+
+/// Nobody knows what runs behind an address: its results are the commit's only where somebody says so.
+#[tokio::test(flavor = "multi_thread")]
+async fn results_of_a_remote_service_are_published_only_where_its_commit_is_stated() {
+    let mut daemon = Daemon::new("").await;
+    for (stated, published) in [(None, false), (Some(2), false), (Some(1), true)] {
+        let remote = RemoteService {
+            host: "gpu-9".into(),
+            port: 8000,
+            commit: stated.map(|number| sha(number).parse().unwrap()),
+        };
+        Arc::make_mut(&mut daemon.context.config).execution.remote = Some(remote);
+        // Also when a person wants it published.
+        let request = asks(json!({"commit": sha(1), "publish": "yes"}));
+        let ManualAnswer::Accepted { run, measures } = submit(&daemon.context, request, None).await.unwrap() else {
+            panic!()
+        };
+        let why = measures.kept_back.unwrap_or_default();
+        assert_eq!(
+            why.contains("remote service") && why.contains("not stated to run this commit"),
+            !published,
+            "{why}"
+        );
+        let mut write = daemon.context.store.write(Step::SubmitRun).await.unwrap();
+        let owed = write.owed_by_run(run).await.unwrap();
+        assert_eq!(owed.iter().any(|owed| owed.kind == OwedKind::Upload), published, "{owed:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

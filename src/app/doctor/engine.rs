@@ -5,9 +5,9 @@ use std::path::Path;
 
 use super::{CHECK_LIMIT, Check, is_local, told, too_slow};
 use crate::app::runner::connect_engine;
-use crate::config::Config;
+use crate::config::{Config, human};
 use crate::executor::docker::EngineError;
-use crate::executor::room::{disk_room, human};
+use crate::executor::room::disk_room;
 
 /// What the engine says of itself, as far as checks need it.
 pub(super) struct EngineFacts {

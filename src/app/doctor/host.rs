@@ -5,10 +5,10 @@ use std::path::Path;
 
 use super::engine::EngineFacts;
 use super::{CHECK_LIMIT, Check, is_local, on, told, too_slow, unknown_platform, with_benchmarks};
-use crate::config::{BenchmarksSource, Config, ExecutionConfig, RepositoryConfig, environment};
+use crate::config::{BenchmarksSource, Config, ExecutionConfig, RepositoryConfig, environment, human};
 use crate::executor::cache::{Presence, model_in_cache};
 use crate::executor::device::Tools;
-use crate::executor::room::{CacheRoom, cache_room, disk_room, human};
+use crate::executor::room::{CacheRoom, cache_room, disk_room};
 use crate::model::Platform;
 use crate::store::{DATABASE_FILE, Store, StoreError};
 use crate::suite::{BenchmarkSet, Source, SourceError};

@@ -42,11 +42,6 @@ impl Tools {
         Self { folders, time_limit: TIME_LIMIT }
     }
 
-    /// The same with another time limit per call.
-    pub fn with_time_limit(self, time_limit: Duration) -> Self {
-        Self { time_limit, ..self }
-    }
-
     /// Where the tool is, if it is there: an executable file, as a shell finds it.
     pub fn find(&self, tool: &str) -> Option<PathBuf> {
         self.folders
@@ -129,7 +124,7 @@ mod tests {
             message(tools.run("fails", &["-q"]).await),
             "`fails -q` failed (exit status: 9): NVML: Driver/library version mismatch"
         );
-        let impatient = tools.clone().with_time_limit(Duration::from_millis(200));
+        let impatient = Tools { time_limit: Duration::from_millis(200), ..tools.clone() };
         assert_eq!(message(impatient.run("hangs", &[]).await), "`hangs` did not end within 0.2 s");
         assert!(message(tools.run("broken", &[]).await).starts_with("`broken` could not be started ("));
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bollard::models::CreateImageInfo;
 
-use crate::executor::room::human;
+use crate::config::human;
 
 /// The rate is taken over this much of the last time.
 const RATE_WINDOW: Duration = Duration::from_secs(5);
@@ -148,7 +148,7 @@ mod tests {
         let done = tally.take(&message("l2", "Pull complete", None), second(21));
         assert_eq!((done.layers_done, done.bytes_done, done.bytes_total), (2, 4000, 4000));
         assert_eq!(done.bytes_per_second, 0, "nothing was downloaded of late");
-        assert_eq!(done.to_string(), "2/3 layers, 4.0 kB of 4.0 kB, 0 B/s");
+        assert_eq!(done.to_string(), "2/3 layers, 3.9 KiB of 3.9 KiB, 0 B/s");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! Pure, and on lines without secrets: the copy is what a container says of itself, so it adds to a log and is never
 //! taken for another one.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
 
 use chrono::{DateTime, Utc};
 
@@ -50,7 +50,7 @@ impl Heard {
     pub fn line(&mut self, line: &Line) {
         self.total += 1;
         if self.lines.len() < MAX_LINES {
-            self.lines.push((hash(&line.text), line.at));
+            self.lines.push((BuildHasherDefault::<DefaultHasher>::default().hash_one(&line.text), line.at));
         }
     }
 
@@ -60,7 +60,8 @@ impl Heard {
             return Completion::TooLong;
         };
         let wanted: Vec<u64> = self.lines.iter().map(|(hash, _)| *hash).collect();
-        let copied: Vec<u64> = texts.iter().map(|text| hash(text)).collect();
+        let copied: Vec<u64> =
+            texts.iter().map(|text| BuildHasherDefault::<DefaultHasher>::default().hash_one(text)).collect();
         if wanted == copied {
             return Completion::Whole;
         }
@@ -78,12 +79,6 @@ impl Heard {
         });
         Completion::Completed(completed.collect())
     }
-}
-
-fn hash(text: &str) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    text.hash(&mut hasher);
-    hasher.finish()
 }
 
 /// The copy as lines; `None` when there are too many.

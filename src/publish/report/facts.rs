@@ -5,15 +5,12 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use super::{
-    BaselineReport, JobReport, JobStanding, PointCounts, PointFailure, Publishing, RunReport, SeriesReport,
-    TargetReport,
-};
+use super::{BaselineReport, JobReport, JobStanding, PointFailure, Publishing, RunReport, SeriesReport, TargetReport};
 use crate::compare::difference;
 use crate::model::{BranchName, JobState, MetricClass, PointState, Role, RunId, Target};
 use crate::queue::place::Place;
 use crate::store::{
-    AttemptDetail, Baseline, JobDetail, Machines, OutboxRow, OwedKind, OwedState, RunDetail, SeriesValue,
+    AttemptDetail, Baseline, JobDetail, Machines, OutboxRow, OwedKind, OwedState, PointCounts, RunDetail, SeriesValue,
 };
 
 /// The rows that a report of a run is made of.
@@ -39,7 +36,7 @@ pub struct Sources<'a> {
 
 /// What people are told of a run.
 pub fn run_report(sources: &Sources<'_>) -> RunReport {
-    let RunDetail { run, jobs, outbox } = sources.detail;
+    let RunDetail { run, progress: _, jobs, outbox } = sources.detail;
     let attempts = || jobs.iter().flat_map(|job| &job.attempts);
     RunReport {
         id: run.id,
@@ -151,7 +148,7 @@ fn baselines(sources: &Sources<'_>, target: &Target) -> Vec<BaselineReport> {
 }
 
 fn job_report(detail: &JobDetail, places: &[Place]) -> JobReport {
-    let JobDetail { job, attempts } = detail;
+    let JobDetail { job, progress: _, attempts } = detail;
     let place = places.iter().find(|place| place.job == job.id);
     let last = attempts.last();
     let state = match &job.state {
@@ -174,37 +171,24 @@ fn job_report(detail: &JobDetail, places: &[Place]) -> JobReport {
         let end = attempt.end.as_ref().map(ToString::to_string)?;
         Some(attempt.message.as_ref().map_or_else(|| end.clone(), |message| format!("{end}: {message}")))
     };
-    let (points, failures) = points(job, last, ended);
     JobReport {
         id: job.id,
         model: job.model.clone(),
         tries: job.attempts_begun.saturating_sub(job.attempts_before),
         most_tries: job.max_attempts,
         failed_before: (!ended).then(|| last.and_then(told)).flatten(),
-        points,
-        begun: last
-            .filter(|attempt| attempt.finished_at.is_none())
-            .map_or(0, |attempt| usize::try_from(attempt.points_begun).unwrap_or(0)),
-        failures,
+        points: PointCounts::of(&job.state, &job.spec, last),
+        failures: failures(last),
         repro_command: last.and_then(|attempt| attempt.passes.first()).map(|pass| pass.repro_command.clone()),
         state,
     }
 }
 
-/// What came of a job's points. Of a job that has ended, what was expected and nobody speaks of was not run.
-fn points(job: &crate::store::JobRow, last: Option<&AttemptDetail>, ended: bool) -> (PointCounts, Vec<PointFailure>) {
-    let planned = job.spec.pointer("/planned/points").and_then(serde_json::Value::as_array).map_or(0, Vec::len);
-    let mut counts = PointCounts { expected: planned, ..PointCounts::default() };
+/// The points that came to nothing.
+fn failures(last: Option<&AttemptDetail>) -> Vec<PointFailure> {
     let mut failures = Vec::new();
-    let mut extra = 0;
     let passes = last.iter().flat_map(|attempt| &attempt.passes);
     for point in passes.filter(|pass| pass.role == Role::Candidate).flat_map(|pass| &pass.points) {
-        match point.state {
-            PointState::Ok => counts.ok += 1,
-            PointState::Extra => extra += 1,
-            PointState::NotRun => counts.not_run += 1,
-            PointState::Failed | PointState::Zeroed | PointState::NotANumber => counts.failed += 1,
-        }
         match point.state {
             PointState::Ok | PointState::Extra => {}
             PointState::NotRun | PointState::Failed | PointState::Zeroed | PointState::NotANumber => {
@@ -217,14 +201,9 @@ fn points(job: &crate::store::JobRow, last: Option<&AttemptDetail>, ended: bool)
             }
         }
     }
-    if ended {
-        counts.not_run += planned.saturating_sub(counts.ended());
-    }
-    counts.ok += extra;
-    counts.expected = (counts.expected + extra).max(counts.ended());
     // What was not run usually follows from what failed.
     failures.sort_by_key(|failure| failure.state == PointState::NotRun);
-    (counts, failures)
+    failures
 }
 
 fn publishing(outbox: &[OutboxRow]) -> Publishing {

@@ -18,7 +18,7 @@ use crate::model::{
     Better, CommitSha, Conclusion, JobId, MetricClass, PointState, RepoName, RunId, RunState, Target, Trigger,
 };
 use crate::queue::place::Why;
-use crate::store::{LeftOut, Machines};
+use crate::store::{LeftOut, Machines, PointCounts};
 
 pub use check::{Check, CheckEnd, CheckPhase, check};
 pub use comment::comment;
@@ -169,8 +169,6 @@ pub struct JobReport {
     pub failed_before: Option<String>,
     /// Its points.
     pub points: PointCounts,
-    /// How many of them have begun in a pass that runs.
-    pub begun: usize,
     /// Points that came to nothing.
     pub failures: Vec<PointFailure>,
     /// The command that repeats its measurement.
@@ -203,19 +201,6 @@ pub enum JobStanding {
         /// What happened, for people.
         message: Option<String>,
     },
-}
-
-/// How many points of a job came to what.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct PointCounts {
-    /// Expected.
-    pub expected: usize,
-    /// Measured.
-    pub ok: usize,
-    /// Failed, zeroed or not a number.
-    pub failed: usize,
-    /// Not run.
-    pub not_run: usize,
 }
 
 /// A point that came to nothing.
@@ -322,20 +307,6 @@ impl TargetReport {
             tally.count(series.difference.as_ref());
         }
         tally
-    }
-}
-
-impl JobReport {
-    /// How many points are behind it. Of those that have begun, the last one runs.
-    pub fn behind(&self) -> usize {
-        self.points.ended().max(self.begun.saturating_sub(1))
-    }
-}
-
-impl PointCounts {
-    /// How many have come to an end, whatever it was.
-    pub fn ended(&self) -> usize {
-        self.ok + self.failed + self.not_run
     }
 }
 

@@ -34,7 +34,6 @@ fn job(number: u64, state: JobStanding) -> JobReport {
         most_tries: 3,
         failed_before: None,
         points: PointCounts { expected: 12, ..PointCounts::default() },
-        begun: 0,
         failures: Vec::new(),
         repro_command: None,
         state,
@@ -193,7 +192,7 @@ fn states() -> Vec<(&'static str, PullReport)> {
     let mut done = job(5, ended(Conclusion::Success, None));
     done.points.ok = 12;
     let mut running = job(6, JobStanding::Running { ends_at: Some(at(55)) });
-    running.begun = 4;
+    running.points.begun = 4;
     all.push(("running", report(RunState::Running, vec![done.clone(), running])));
     let mut again = job(5, waiting(1, taken.clone()));
     again.tries = 1;
@@ -235,7 +234,7 @@ fn states() -> Vec<(&'static str, PullReport)> {
     let mut incomplete = measured(vec![same()]);
     let job_5 = &mut incomplete.run.targets[0].jobs[0];
     job_5.state = ended(Conclusion::Incomplete, None);
-    job_5.points = PointCounts { expected: 12, ok: 9, failed: 2, not_run: 1 };
+    job_5.points = PointCounts { expected: 12, begun: 0, ok: 9, failed: 2, not_run: 1 };
     job_5.failures = vec![
         PointFailure {
             benchmark: "b".into(),

@@ -8,6 +8,7 @@ use super::text::{clean, code, counted};
 use super::{Head, JobReport, JobStanding, Publishing, PullReport, RunReport, Takes};
 use crate::model::{Conclusion, FailureKind, RunState};
 use crate::queue::place::Why;
+use crate::store::Progress;
 
 /// Longest foreign text within a sentence, in characters.
 const PHRASE: usize = 160;
@@ -134,23 +135,10 @@ pub fn answer(run: &RunReport, style: Style) -> String {
             )
         }
         Overall::Running { ends_at } => {
-            let points = run.points();
-            let behind: usize = run.jobs().map(JobReport::behind).sum();
-            let mut text = style.strong("Running");
-            text.push_str(&on);
-            if points.expected > 0 {
-                let _ok = write!(
-                    text,
-                    ": {} of {} ({} %)",
-                    behind,
-                    counted(points.expected, "point"),
-                    percent_of(behind, points.expected)
-                );
-            }
-            if let Some(ends_at) = ends_at {
-                let _ok = write!(text, ", done about {}", time(ends_at));
-            }
-            text + "."
+            let behind = run.jobs().map(|job| job.points.behind()).sum();
+            let progress = Progress::of(behind, run.points().expected, ends_at).to_string();
+            let comma = if progress.is_empty() { "" } else { ": " };
+            format!("{}{on}{comma}{progress}.", style.strong("Running"))
         }
         Overall::Measured => result(run, &on, style),
         Overall::Failed(kind) => failed(run, kind, &on, style),
@@ -341,10 +329,6 @@ fn on_targets(run: &RunReport, style: Style) -> String {
     let more = run.targets.len().saturating_sub(TARGETS);
     let more = if more > 0 { format!(" and {}", counted(more, "more target")) } else { String::new() };
     format!(" on {}{more}", named.join(", "))
-}
-
-fn percent_of(part: usize, whole: usize) -> usize {
-    (part * 100).checked_div(whole).unwrap_or(0).min(100)
 }
 
 /// `1`, `0.5`, `2.25`.

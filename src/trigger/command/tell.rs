@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::CommandOutcome;
 use super::parse::CommandFault;
-use crate::model::{Reaction, RunPhase, RunState};
+use crate::model::{Reaction, RunState};
 use crate::store::{PullRow, PullRun};
 
 /// The commands, for people.
@@ -94,22 +94,13 @@ pub(super) fn status(row: &PullRow, runs: &[PullRun]) -> String {
 
 /// How a run stands, after its name.
 pub(super) fn words(state: RunState) -> String {
-    match state.phase() {
-        RunPhase::Requested | RunPhase::Queued => "waits in the queue".to_owned(),
-        RunPhase::Running => "is running".to_owned(),
-        RunPhase::Measured => "was measured, its results are being sent".to_owned(),
-        RunPhase::Published => "was measured".to_owned(),
-        RunPhase::Failed => match state {
-            RunState::Failed(kind) => format!("failed: {kind}"),
-            RunState::Requested
-            | RunState::Queued
-            | RunState::Running
-            | RunState::Measured
-            | RunState::Published
-            | RunState::Cancelled
-            | RunState::Superseded => "failed".to_owned(),
-        },
-        RunPhase::Cancelled => "was cancelled".to_owned(),
-        RunPhase::Superseded => "gave way to a newer run".to_owned(),
+    match state {
+        RunState::Requested | RunState::Queued => "waits in the queue".to_owned(),
+        RunState::Running => "is running".to_owned(),
+        RunState::Measured => "was measured, its results are being sent".to_owned(),
+        RunState::Published => "was measured".to_owned(),
+        RunState::Failed(kind) => format!("failed: {kind}"),
+        RunState::Cancelled => "was cancelled".to_owned(),
+        RunState::Superseded => "gave way to a newer run".to_owned(),
     }
 }

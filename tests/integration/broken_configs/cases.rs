@@ -43,6 +43,27 @@ pub const BROKEN: &[(&str, &str, &[&str])] = &[
     (REPOSITORY, "    tirggers: {}\n", &["3:5: repositories[0]: unknown key `tirggers`, did you mean `triggers`?"]),
     (
         REPOSITORY,
+        "    report: {nme: x, name: 'a--b'}\n    triggers: {shedule: [], schedule: [x]}\nxyzzy: 1\n",
+        &[
+            "3:14: repositories[0].report: unknown key `nme`, did you mean `name`?",
+            "3:28: repositories[0].report.name: must be 1 to 64 letters, digits, `.`, `_`, `-` and spaces inside, without `--`",
+            "4:16: repositories[0].triggers: unknown key `shedule`, did you mean `schedule`?",
+            "4:40: repositories[0].triggers.schedule[0]: `x` has 1 fields, a schedule has 6 (seconds first) or 5, for example `0 0 */4 * * *`",
+            "5:1: unknown key `xyzzy`, known here: `state_dir`, `http`, `github`, `repositories`, `execution`, `registries`, `retention`",
+        ],
+    ),
+    (
+        "",
+        "repositories:\n  - name: not a name\n    report: {name: 'a--b'}\n  - triggers: {schedule: [x]}\n",
+        &[
+            "2:11: repositories[0].name: `not a name` is not a repository name (expected `owner/name`)",
+            "3:20: repositories[0].report.name: must be 1 to 64 letters, digits, `.`, `_`, `-` and spaces inside, without `--`",
+            "4:5: repositories[1]: the key `name` is missing",
+            "4:27: repositories[1].triggers.schedule[0]: `x` has 1 fields, a schedule has 6 (seconds first) or 5, for example `0 0 */4 * * *`",
+        ],
+    ),
+    (
+        REPOSITORY,
         "tirggers: {}\n",
         &["3:1: unknown key `tirggers`, did you mean `triggers`? it belongs to `repositories[]`"],
     ),

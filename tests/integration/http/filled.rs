@@ -53,7 +53,7 @@ impl Site {
         let new_job = |n: usize| NewJob {
             target: target(1),
             model: format!("org/model-{n}"),
-            spec: json!({"models": [n]}),
+            spec: json!({"models": [n], "planned": {"points": ["a", "b", "c", "d"]}}),
             selection: "all".into(),
             required: true,
             max_attempts: 3,

@@ -2,12 +2,13 @@
 
 use benchd::http::api::artifacts::Artifact;
 use benchd::http::api::runs::ValueWithPrevious;
-use benchd::model::RunPhase;
+use benchd::model::{Conclusion, RunPhase};
 use benchd::store::{JobDetail, RunDetail, RunRow, RunSummary};
+use chrono::{DateTime, TimeDelta, Utc};
 use reqwest::Method;
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::{Site, TRIGGER};
+use super::{Site, TRIGGER, against, output};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_run_comes_over_the_wire_as_it_is_in_the_store() {
@@ -25,6 +26,46 @@ async fn a_run_comes_over_the_wire_as_it_is_in_the_store() {
     let of_job = site.json(&format!("/api/v1/jobs/{}/results", filled.good_job)).await;
     assert_eq!(of_job[0]["metric"], "avg_latency");
     assert_eq!(site.json(&format!("/api/v1/runs/{}/results", filled.waiting)).await, Value::Array(vec![]));
+    site.stop().await;
+}
+
+/// In numbers and in words, for a run and for each of its jobs; the end is told once something like it was measured.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn progress_is_told_with_percent_and_the_usual_end() {
+    let site = Site::open().await;
+    let progress = async |path: String| site.json(&path).await["progress"].clone();
+    let told = |ended: u32, expected: u32, percent: u32, ends_at: Option<DateTime<Utc>>| json!({"points_ended": ended, "points_expected": expected, "percent": percent, "ends_at": ends_at});
+    let first = site.submit(1).await;
+    let job = site.claim().await;
+    site.begin(&job).await;
+    assert_eq!(progress(format!("/api/v1/runs/{first}")).await, told(0, 4, 0, None));
+    let _noted = site.queue.note_points(&job.claim, 2).await.unwrap();
+    assert_eq!(progress(format!("/api/v1/runs/{first}")).await, told(1, 4, 25, None), "the second one runs");
+    site.clock.advance(TimeDelta::minutes(10));
+    site.end(&job, 1.5).await;
+    site.finish(&job, Conclusion::Success).await;
+    assert_eq!(progress(format!("/api/v1/runs/{first}")).await, told(4, 4, 100, None), "what was not run is behind it");
+
+    let run = site.submit(2).await;
+    let (job, claimed_at) = (site.claim().await, site.clock.now());
+    assert_eq!(job.job.model, "org/model-0");
+    site.begin(&job).await;
+    let _noted = site.queue.note_points(&job.claim, 3).await.unwrap();
+    site.clock.advance(TimeDelta::minutes(1));
+    let ends_at = claimed_at + TimeDelta::minutes(10);
+    let detail = site.json(&format!("/api/v1/runs/{run}")).await;
+    assert_eq!(detail["jobs"][0]["progress"], told(2, 4, 50, Some(ends_at)));
+    assert_eq!(detail["jobs"][1]["progress"], told(0, 4, 0, None));
+    assert_eq!(detail["progress"], told(2, 8, 25, None), "when a job ends that waits nobody knows");
+    assert_eq!(progress(format!("/api/v1/jobs/{}", job.job.id)).await, told(2, 4, 50, Some(ends_at)));
+    let in_words = "2 of 4 points (50 %), done about 2026-11-22 12:20 UTC";
+    for (args, words) in
+        [(&["show", &run.to_string()][..], "2 of 8 points (25 %)"), (&["queue"], in_words), (&["status"], in_words)]
+    {
+        let shown = output(against(&site, args)).await;
+        let shown = String::from_utf8(shown.stdout).unwrap();
+        assert!(shown.contains(words), "{args:?}: {words} in\n{shown}");
+    }
     site.stop().await;
 }
 

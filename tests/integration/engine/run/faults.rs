@@ -34,6 +34,23 @@ async fn an_engine_that_cannot_be_used_is_told_with_what_to_do() {
     Ran::of(with_host("ssh://host").output().unwrap()).assert(3, &["`ssh://host` is not a Docker address"]);
 }
 
+/// Before the image is even looked for: a suite that fails later has its reason in the lines above.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_model_cache_is_told_before_the_run_fails() {
+    let project = Project::new().await;
+    project.push_suite(FIRST, "echo 'OSError: No space left on device'\nexit 1\n").await;
+    assert!(!project.run(FIRST, &BASE).err.contains("the model cache"), "it has all the room that is wanted");
+    project.configure("cache: {dir: hf_cache, min_free: 0 B}", "cache: {dir: hf_cache, min_free: 4000 TiB}");
+    let ran = project.run(FIRST, &BASE);
+    let told = format!("benchd: the model cache {} has ", project.path("hf_cache").display());
+    ran.assert(
+        1,
+        &[&told, "less than the 4000 TiB wanted (execution.cache.min_free): remove models or give it a larger disk"],
+    );
+    let place = |text: &str| ran.err.find(text).unwrap();
+    assert!(place(&told) < place("looking for ") && place("looking for ") < place("the container runs"), "{}", ran.err);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_image_that_cannot_be_had_is_told_with_what_to_do() {
     let mut project = Project::new().await;

@@ -4,7 +4,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use super::BASE;
-use super::project::{FIRST, Project, SECOND, good};
+use super::project::{BUCKET, FIRST, KEY, Project, SECOND, good};
 use crate::support::s3::Fault;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -14,6 +14,24 @@ async fn a_bucket_that_fails_once_is_asked_again() {
     project.s3.next([Fault::Answer(500, "InternalError"), Fault::Late(Duration::from_millis(500)), Fault::LostAnswer]);
     project.run(FIRST, &BASE).assert(0, &["published 2 records"]);
     assert!(project.object(FIRST).is_some());
+}
+
+/// Beside an existing system: both places get every result, and what the shadow holds does not stand for the commit.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shadow_gets_the_same_records_under_its_own_prefix() {
+    let project = Project::new().await;
+    project.push_suite(FIRST, &good("0.5")).await;
+    let endpoint = project.s3.endpoint();
+    let shadow = format!("publish: {{to: [{{url: \"s3://{BUCKET}/beside\", endpoint: \"{endpoint}\", shadow: true}}, ");
+    project.configure("publish: {to: [", &shadow);
+    project.run(FIRST, &BASE).assert(0, &["to s3://results/beside", "to s3://results\n"]);
+    let shown = project.last_run();
+    let delivered = shown["outbox"].as_array().unwrap().iter().filter(|row| row["state"] == "delivered");
+    assert_eq!((shown["state"].as_str(), delivered.count()), (Some("published"), 2), "{shown:#}");
+    let beside = KEY.replace("{sha}", FIRST);
+    let read = |key: &str| std::fs::read(project.s3.file(BUCKET, key)).unwrap();
+    assert_eq!(read(&format!("beside/{beside}")), read(&beside));
+    project.assert_clean().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -25,7 +25,7 @@ pub const TOKEN: &str = "hf_thisTokenIsSecretAndNeverShown";
 /// The bucket.
 pub const BUCKET: &str = "results";
 /// Where the objects of [`FIRST`] and [`SECOND`] lie, without the commit.
-const KEY: &str = "v3/example/engine/main/{sha}/Test_CPU_4c/benchmark_results_tiny_model.json";
+pub const KEY: &str = "v3/example/engine/main/{sha}/Test_CPU_4c/benchmark_results_tiny_model.json";
 
 /// What a suite of vLLM's shape begins with: it prints its token, as the real one does, and offers `point NAME METRIC VALUES`.
 const PRELUDE: &str = r#"
