@@ -35,7 +35,7 @@ pub const LOCK_FILE: &str = "benchd.lock";
 /// How often the rows are looked at when nothing that this process wrote wakes a task. Every task waits first, so that
 /// a fault that repeats is no busy loop.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
-/// How often old artifacts are removed and room is looked at.
+/// How often old artifacts are removed.
 const SWEEP_EVERY: Duration = Duration::from_secs(600);
 /// How long after the stop a task may go on with what it is at (an upload, a look-up) before that is broken off.
 const FINISH_WITHIN: Duration = Duration::from_secs(10);
@@ -299,6 +299,8 @@ where
 }
 
 async fn settle_one(daemon: Arc<Daemon>) -> Result<(), StoreError> {
+    // Also while no job waits: what runs needs room too.
+    let _told = has_room(&daemon);
     daemon.store.ping().await?;
     daemon.health.well(Part::Database);
     let paused = daemon.queue.pauses().await?;
@@ -334,7 +336,6 @@ async fn sweep_one(daemon: Arc<Daemon>) -> Result<(), StoreError> {
         Ok(swept) => tracing::info!("removed artifacts of {} attempts, {} bytes", swept.attempts.len(), swept.bytes),
         Err(error) => tracing::warn!("failed to remove old artifacts: {}", with_causes(&error)),
     }
-    let _told = has_room(&daemon);
     Ok(())
 }
 

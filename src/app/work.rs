@@ -25,6 +25,7 @@ use crate::model::{BusyDevice, Conclusion, DeviceId, FailureKind, JobState};
 use crate::queue::{AttemptEnd, ClaimOffer, ClaimedJob, Heartbeat};
 use crate::store::{JobRow, RunFilter, StoreError};
 use crate::trigger::Context;
+use crate::trigger::looks::LookError;
 use crate::trigger::pull::{MayStart, may_start};
 
 /// How often a job is asked for when nothing that this process wrote wakes the task: for what other processes wrote, for
@@ -57,7 +58,9 @@ pub(super) async fn run(
         Ok(adopted) => {
             for claimed in adopted {
                 tracing::info!(job.id = %claimed.claim.job, job.attempt = claimed.claim.attempt, "adopting a job");
-                begin(&mut jobs, &daemon.health, &worker, claimed);
+                if may_begin(&daemon, &context, &claimed).await {
+                    begin(&mut jobs, &daemon.health, &worker, claimed);
+                }
             }
         }
         Err(error) => tracing::warn!("failed to look for jobs to adopt: {}", with_causes(&error)),
@@ -239,22 +242,36 @@ fn offer(daemon: &Daemon) -> ClaimOffer {
     ClaimOffer { by: daemon.name.clone(), host: daemon.host.clone(), busy: Vec::new(), run: None }
 }
 
-/// Whether a claimed job may begin: a fork's commit that is approved one by one only while somebody who approved it
-/// still may. One that may not is ended; where GitHub does not say, the attempt is and comes again.
+/// Whether a job that is held may begin: a fork's commit that is approved one by one only while somebody who approved
+/// it still may. One that may not is ended; where GitHub does not say, the attempt is and comes again.
 async fn may_begin(daemon: &Daemon, context: &Context, claimed: &ClaimedJob) -> bool {
     let (job, run) = (claimed.claim.job, claimed.job.run);
+    match claimed.job.state {
+        // It was asked about before.
+        JobState::Running { .. } => return true,
+        JobState::WaitingForImage { .. }
+        | JobState::Queued { .. }
+        | JobState::Claimed { .. }
+        | JobState::Finished { .. } => {}
+    }
     let error = match may_start(context, run, daemon.clock.now()).await {
         Ok(MayStart::Yes) => return true,
         Ok(MayStart::No { why }) => {
             tracing::info!(job.id = %job, run.id = %run, "not started: {why}");
             return false;
         }
+        // Its lease runs out, then it comes again.
+        Err(LookError::Store(error)) => {
+            daemon.health.trouble(Part::Database, with_causes(&error));
+            return false;
+        }
         Err(error) => with_causes(&error),
     };
     tracing::warn!(job.id = %job, "failed to ask whether the commit is still approved: {error}");
+    daemon.health.trouble(Part::Github, format!("job {job}: {error}"));
     let end = AttemptEnd {
-        conclusion: Conclusion::Failure(FailureKind::WorkspaceFailed),
-        message: Some(format!("GitHub does not say whether the commit is still approved: {error}")),
+        conclusion: Conclusion::Failure(FailureKind::GithubUnavailable),
+        message: Some(error),
         artifact_bytes: None,
     };
     if let Err(error) = daemon.queue.finish(&claimed.claim, &end).await {

@@ -35,26 +35,29 @@ pub enum GiveBackError {
 }
 
 impl Worker {
-    /// Stops and removes the container of a held job and queues the job again, without counting the attempt. What has
-    /// ended by itself is left as it is: the next start collects it.
+    /// Queues a held job again, without counting the attempt, and stops and removes its container. What has ended by
+    /// itself is left as it is: the next start collects it. The store is told first: a container that was stopped is never
+    /// taken for one that ended, wherever the process dies.
     ///
     /// # Errors
-    /// When the engine does not answer soon or the store cannot be written; the job is then adopted by the next start.
+    /// When the engine does not answer soon or the store cannot be written; the job is then adopted by the next start, or
+    /// its container is removed by it.
     pub async fn give_back(&self, claimed: &ClaimedJob) -> Result<GivenBack, GiveBackError> {
         let dir = self.artifacts.pass_dir(key_of(claimed), ONLY_PASS);
         if dir.join(OUTCOME_FILE).exists() {
             return Ok(GivenBack::HasEnded);
         }
-        if let Some(container) = find(&self.engine, pass_id(claimed), STOP_PATIENCE).await? {
-            match container.look(false).await?.phase {
-                Phase::Ended => return Ok(GivenBack::HasEnded),
-                Phase::Created | Phase::Running => {
-                    container.stop(Limits::default().stop_grace).await?;
-                    container.remove().await?;
-                }
-            }
+        let container = find(&self.engine, pass_id(claimed), STOP_PATIENCE).await?;
+        if let Some(container) = &container
+            && container.look(false).await?.phase == Phase::Ended
+        {
+            return Ok(GivenBack::HasEnded);
         }
         let _either: Outcome = self.queue.give_back(&claimed.claim, "benchd was stopped").await?;
+        if let Some(container) = container {
+            container.stop(Limits::default().stop_grace).await?;
+            container.remove().await?;
+        }
         Ok(GivenBack::Queued)
     }
 }

@@ -247,6 +247,10 @@ pub async fn clothe(response: Response) -> Response {
 
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
+        if matches!(error, StoreError::DiskFull { .. }) {
+            tracing::warn!("a request found the disk full: {}", with_causes(&error));
+            return Self::new(Kind::Unavailable, "the state directory's disk is full: try again when there is room");
+        }
         match error.fault() {
             Fault::Transient => {
                 tracing::warn!("a request found the store busy: {}", with_causes(&error));

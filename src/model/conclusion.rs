@@ -87,6 +87,9 @@ pub enum FailureKind {
     /// The commit's files could not be put into the workspace.
     #[error("the workspace could not be prepared")]
     WorkspaceFailed,
+    /// GitHub could not say whether a fork's commit is still approved.
+    #[error("GitHub could not say whether the commit is still approved")]
+    GithubUnavailable,
     /// A command before the suite (pre-command, `prepare`) failed.
     #[error("a command before the suite failed with exit code {code}")]
     PrepareFailed {
@@ -148,12 +151,13 @@ pub enum FailureKind {
 
 impl FailureKind {
     /// All kinds, with exit code 1 where a kind has one.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::ImageMissing,
         Self::RegistryUnavailable,
         Self::PullFailed,
         Self::WrongArchitecture,
         Self::WorkspaceFailed,
+        Self::GithubUnavailable,
         Self::PrepareFailed { code: 1 },
         Self::EngineUnavailable,
         Self::StartFailed,
@@ -180,6 +184,7 @@ impl FailureKind {
             Self::RegistryUnavailable
             | Self::PullFailed
             | Self::WorkspaceFailed
+            | Self::GithubUnavailable
             | Self::EngineUnavailable
             | Self::StartFailed
             | Self::DeviceBusy
@@ -205,7 +210,11 @@ impl FailureKind {
     /// Whether something outside of the host may simply be away: such a job is tried for hours, not minutes.
     pub fn is_outage(self) -> bool {
         match self {
-            Self::RegistryUnavailable | Self::PullFailed | Self::WorkspaceFailed | Self::EngineUnavailable => true,
+            Self::RegistryUnavailable
+            | Self::PullFailed
+            | Self::WorkspaceFailed
+            | Self::GithubUnavailable
+            | Self::EngineUnavailable => true,
             Self::StartFailed
             | Self::DeviceBusy
             | Self::DiskFull
@@ -237,6 +246,7 @@ impl FailureKind {
             Self::PullFailed => "Look at the pull's error; check the network, the credentials and the free disk space.",
             Self::WrongArchitecture => "Check the image template: this host's platform needs an image of its own.",
             Self::WorkspaceFailed => "Check that the repository can be fetched and the state directory be written.",
+            Self::GithubUnavailable => "Check that GitHub can be reached and its credentials hold (`benchd doctor`).",
             Self::PrepareFailed { .. } => {
                 "Read the end of the log: the commit does not build, or the command is wrong."
             }
@@ -291,6 +301,6 @@ mod tests {
         assert_eq!(texts.len(), FailureKind::ALL.len());
         assert!(FailureKind::ALL.iter().all(|k| k.advice().ends_with('.')));
         let retried = FailureKind::ALL.iter().filter(|k| k.is_infrastructure()).count();
-        assert_eq!(retried, 8, "a kind that is retried is a decision");
+        assert_eq!(retried, 9, "a kind that is retried is a decision");
     }
 }

@@ -151,7 +151,12 @@ impl Store {
         first.close().await.map_err(sql(doing()))?;
         // A waiting writer of this process waits for the ones before it, each of which may wait for the busy timeout.
         let wait = busy_timeout.saturating_mul(8);
-        let writer = SqlitePoolOptions::new().max_connections(1).acquire_timeout(wait);
+        // A write that finds the disk full is taken back by the database itself, and its client goes on to count it as
+        // open: such a connection would never write again.
+        let writer = SqlitePoolOptions::new()
+            .max_connections(1)
+            .acquire_timeout(wait)
+            .before_acquire(|connection, _| Box::pin(async move { Ok(!connection.is_in_transaction()) }));
         let readers = SqlitePoolOptions::new().max_connections(READERS).acquire_timeout(wait);
         Ok(Self {
             writer: writer.connect_with(options.clone()).await.map_err(sql(doing()))?,

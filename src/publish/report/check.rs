@@ -163,6 +163,7 @@ fn is_the_commits(kind: FailureKind) -> bool {
         | FailureKind::PullFailed
         | FailureKind::WrongArchitecture
         | FailureKind::WorkspaceFailed
+        | FailureKind::GithubUnavailable
         | FailureKind::EngineUnavailable
         | FailureKind::StartFailed
         | FailureKind::DeviceBusy

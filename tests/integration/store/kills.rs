@@ -16,7 +16,7 @@ use super::*;
 
 const POINT: &str = "BENCHD_TEST_POINT";
 const TEST: &str = "store::kills::a_verb_is_done_or_not_wherever_the_process_dies";
-const STEPS: [Step; 11] = [
+const STEPS: [Step; 13] = [
     Step::SettleOverdue,
     Step::DrawIn,
     Step::CancelRun,
@@ -28,6 +28,8 @@ const STEPS: [Step; 11] = [
     Step::Resume,
     Step::RemoveArtifacts,
     Step::ForgetArtifacts,
+    Step::NoteProgress,
+    Step::GiveBack,
 ];
 
 /// How far the clock is moved between the situation and the step.
@@ -96,6 +98,15 @@ async fn act(bench: &Bench, dir: &Path, step: Step) {
         Step::RerunRun => assert_ne!(bench.queue.rerun(runs[0]).await.unwrap(), Rerun::Unknown),
         Step::Pause => drop(pause(bench).await),
         Step::Resume => drop(bench.queue.resume(&Control::Triggers, "alice").await.unwrap()),
+        Step::NoteProgress => {
+            assert_eq!(bench.queue.note_points(&held[0].claimed.claim, 1).await.unwrap(), Outcome::Performed);
+        }
+        Step::GiveBack => {
+            for held in held {
+                let given_back = bench.queue.give_back(&held.claimed.claim, "benchd was stopped").await.unwrap();
+                assert_eq!(given_back, Outcome::Performed);
+            }
+        }
         Step::RemoveArtifacts | Step::ForgetArtifacts => {
             let limits = ArtifactRetention::default();
             Artifacts::new(dir).sweep(&bench.store, &limits, bench.clock.now()).await.unwrap();
@@ -118,7 +129,8 @@ async fn seen(bench: &Bench, dir: &Path) -> String {
         for job in detail.jobs {
             let removed = job.attempts.iter().filter(|attempt| attempt.artifacts_removed_at.is_some()).count();
             let message = job.job.message.unwrap_or_default().replace(|c: char| c.is_ascii_digit(), "");
-            seen.push(format!("  {} {:?} {message:?} {removed}", job.job.model, job.job.state));
+            let begun: u32 = job.attempts.iter().map(|attempt| attempt.points_begun).sum();
+            seen.push(format!("  {} {:?} {message:?} {removed} {begun}", job.job.model, job.job.state));
         }
     }
     let files = std::fs::read_dir(dir.join("artifacts")).map_or(0, Iterator::count);

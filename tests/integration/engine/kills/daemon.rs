@@ -29,7 +29,7 @@ pub struct Case<'a> {
 pub struct Daemon {
     /// Its process, if it is one of its own.
     child: Option<Child>,
-    url: String,
+    pub url: String,
     client: reqwest::Client,
 }
 
@@ -282,6 +282,12 @@ impl Daemon {
             assert!(Instant::now() < until, "{point} is never reached");
             tokio::time::sleep(LOOK_EVERY).await;
         }
+    }
+
+    /// Asks it to stop, as a service manager does.
+    pub fn terminate(&self) {
+        let id = self.child.as_ref().unwrap().id().to_string();
+        assert!(std::process::Command::new("kill").arg(id).status().unwrap().success());
     }
 
     /// Kills it, as `kill -9`.

@@ -9,6 +9,7 @@ pub mod world;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use benchd::step::Step;
 use serde_json::Value;
@@ -40,6 +41,10 @@ enum Story {
     Schedule,
     /// `benchd run` is killed, and a daemon goes on.
     Here,
+    /// A run is told of its progress by the heartbeat of a job that takes long; also a verb.
+    Progress,
+    /// A stopped daemon gives its job back; also a verb.
+    Stop,
     /// A verb of the queue or the store: `store::kills`.
     Verb,
     /// Tests of their own kill in between, not at each step: `intake::kills`, `told::faults`, `import`, `engine::daemon`.
@@ -76,6 +81,8 @@ fn story(step: Step) -> Story {
         Step::SendRecords => Story::Api,
         Step::FollowSchedule | Step::RecordTick | Step::AnswerTick => Story::Schedule,
         Step::SubmitRun => Story::Here,
+        Step::NoteProgress => Story::Progress,
+        Step::GiveBack => Story::Stop,
         Step::SettleOverdue
         | Step::DrawIn
         | Step::CancelRun
@@ -94,8 +101,6 @@ fn story(step: Step) -> Story {
         | Step::SettleReport
         | Step::NoteReport
         | Step::BeginReport
-        | Step::NoteProgress
-        | Step::GiveBack
         | Step::AnswerCommand
         | Step::AcknowledgeCommand
         | Step::PostponeCommand
@@ -116,7 +121,7 @@ fn story(step: Step) -> Story {
 }
 
 /// The points that are always visited: one of each kind of step.
-const CHOICE: [&str; 8] = [
+const CHOICE: [&str; 9] = [
     "before:accept a request",
     "after:accept a request",
     "after:claim a job",
@@ -125,6 +130,7 @@ const CHOICE: [&str; 8] = [
     "after:keep the outcome of a pass",
     "before:finish an attempt",
     "after:put an object",
+    "after:give a job back",
 ];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -169,26 +175,26 @@ async fn tell(world: &World, story: Story, point: &str) {
         Story::Request => {
             let case = Case::in_bucket(world, point, "engine", NO_SCHEDULE);
             let (daemon, run) = killed_at(&case, &[point], "configured").await;
-            assert_told(world, &case, &daemon, run).await;
+            assert_told(&case, &daemon, run).await;
         }
         Story::Pull => {
             let images = point.replace([' ', ':'], "-");
             world.push(&images, &world.commits[0]).await;
             let case = Case::in_bucket(world, point, &images, NO_SCHEDULE);
             let (daemon, run) = killed_at(&case, &[point], "configured").await;
-            assert_told(world, &case, &daemon, run).await;
+            assert_told(&case, &daemon, run).await;
         }
         Story::LateImage => {
             let images = point.replace([' ', ':'], "-");
             let case = Case::in_bucket(world, point, &images, NO_SCHEDULE);
             let (daemon, run) = killed_at(&case, &[point], "configured").await;
             world.push(&images, &world.commits[0]).await;
-            assert_told(world, &case, &daemon, run).await;
+            assert_told(&case, &daemon, run).await;
         }
         Story::Adoption => {
             let case = Case::in_bucket(world, point, "engine", NO_SCHEDULE);
             let (daemon, run) = killed_at(&case, &["after:start a container", point], "configured").await;
-            assert_told(world, &case, &daemon, run).await;
+            assert_told(&case, &daemon, run).await;
         }
         Story::Replace => {
             let case = Case::in_bucket(world, point, "engine", NO_SCHEDULE);
@@ -200,7 +206,7 @@ async fn tell(world: &World, story: Story, point: &str) {
             std::fs::create_dir_all(file.parent().unwrap()).unwrap();
             std::fs::write(file, "{}\n").unwrap();
             let (daemon, run) = killed_at(&case, &[point], "yes").await;
-            assert_told(world, &case, &daemon, run).await;
+            assert_told(&case, &daemon, run).await;
         }
         Story::Api => {
             let accepted = Arc::new(AtomicUsize::new(0));
@@ -249,7 +255,7 @@ async fn tell(world: &World, story: Story, point: &str) {
             let told = |told: &Value| told["latest"].as_array().is_some_and(|ticks| ticks.iter().any(nothing_new));
             daemon.wait("/api/v1/schedule", told).await;
             let run = daemon.runs().await[0]["id"].as_u64().unwrap();
-            assert_told(world, &case, &daemon, run).await;
+            assert_told(&case, &daemon, run).await;
         }
         Story::Here => {
             let case = Case::in_bucket(world, point, "engine", NO_SCHEDULE);
@@ -262,7 +268,35 @@ async fn tell(world: &World, story: Story, point: &str) {
             }
             let daemon = case.listening().await;
             let run = daemon.runs().await[0]["id"].as_u64().unwrap();
-            assert_told(world, &case, &daemon, run).await;
+            assert_told(&case, &daemon, run).await;
+        }
+        Story::Progress => {
+            // The lease is two minutes, and a third of it goes by before the first heartbeat.
+            const LINES: usize = 2000;
+            let mut world = World::new(0).await;
+            world.commit(LINES).await;
+            let case = Case::in_bucket(&world, point, "engine", NO_SCHEDULE);
+            let (daemon, run) = killed_at(&case, &[point], "configured").await;
+            assert_told_of(&case, &daemon, run, LINES, 1).await;
+        }
+        Story::Stop => {
+            const LINES: usize = 400;
+            let mut world = World::new(0).await;
+            let sha = world.commit(LINES).await;
+            let case = Case::in_bucket(&world, point, "engine", NO_SCHEDULE);
+            case.configure("execution:", "execution:\n  on_stop: stop");
+            let Started::Listens(daemon) = case.serve(Some(point)).await else { panic!("{point}: died at its start") };
+            let (run, _) = daemon.submit("the-key", &sha, "configured").await.unwrap();
+            daemon.wait(&format!("/api/v1/runs/{run}"), |run| run["state"] == "running").await;
+            while world::left(run).is_empty() {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            daemon.terminate();
+            daemon.dies(point).await;
+            let daemon = case.listening().await;
+            // Not given back: its container goes on. Given back: it is removed, and another one measures.
+            let attempt = if point.starts_with("before") { 1 } else { 2 };
+            assert_told_of(&case, &daemon, run, LINES, attempt).await;
         }
         Story::Verb | Story::Own => unreachable!("told elsewhere"),
     }
@@ -296,11 +330,18 @@ async fn killed_at(case: &Case<'_>, points: &[&str], publish: &str) -> (Daemon, 
 }
 
 /// Waits for the end of the case's only run and looks at everything that it should have left, and should not.
-async fn assert_told(world: &World, case: &Case<'_>, daemon: &Daemon, run: u64) {
+async fn assert_told(case: &Case<'_>, daemon: &Daemon, run: u64) {
+    assert_told_of(case, daemon, run, world::LINES, 1).await;
+}
+
+/// The same of a suite with another number of lines, measured by the container of the `attempt`-th and last attempt.
+async fn assert_told_of(case: &Case<'_>, daemon: &Daemon, run: u64, lines: usize, attempt: usize) {
+    let world = case.world;
     daemon.wait(&format!("/api/v1/runs/{run}"), ended).await;
     assert_eq!(daemon.runs().await.len(), 1, "{}", case.name);
-    world.assert_whole(case, daemon, run).await;
-    assert_eq!(world.events(run).await, ["start", "0"], "{}: measured once", case.name);
+    world.assert_whole_of(case, daemon, run, lines, attempt).await;
+    let broken_off = ["start", "137"].repeat(attempt - 1);
+    assert_eq!(world.events(run).await, [&broken_off[..], &["start", "0"]].concat(), "{}: measured once", case.name);
     let objects = world.objects(&case.name);
     assert_eq!(objects.len(), 1, "{}: {objects:?}", case.name);
     assert_records(&objects[0].1, &case.name);

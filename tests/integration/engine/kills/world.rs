@@ -14,24 +14,25 @@ use crate::engine::run::project::{BUCKET, Project, TOKEN, dying_with_the_test, f
 use crate::support::real_registry::RealRegistry;
 
 /// How many numbered lines the suite prints.
-const LINES: usize = 40;
+pub const LINES: usize = 40;
 
 /// Where the suite lies.
 const SCRIPT: &str = "checkout/.buildkite/performance-benchmarks/scripts/run-performance-benchmarks.sh";
 
-/// The suite: prints numbered lines for a second and measures two points.
+/// The suite: begins the first of its two points, prints numbered lines for a second, and measures both.
 const SUITE: &str = r#"
 [[ -z $HF_TOKEN ]]
 mkdir -p benchmarks/results
+echo "Running test case latency_tiny"
 for number in $(seq 1 LINES); do echo "line $number"; sleep 0.025; done
 point() {
-  echo "Running test case $1"
   echo '{}' >"benchmarks/results/$1.commands"
   echo "[{\"benchmark\": {\"name\": \"vLLM benchmark\", \"extra_info\": {\"args\": {\"model\": \"tiny/model\"}}},
     \"model\": {\"name\": \"tiny/model\"}, \"metric\": {\"name\": \"$2\", \"benchmark_values\": [$3]}}]" \
     >"benchmarks/results/$1.pytorch.json"
 }
 point latency_tiny latency "0.5, 0.7"
+echo "Running test case throughput_tiny"
 point throughput_tiny tokens_per_second 100
 "#;
 
@@ -67,7 +68,12 @@ impl World {
 
     /// A commit whose suite prints so many numbered lines, with its image; its id. A line takes 25 ms.
     pub async fn commit(&mut self, lines: usize) -> String {
-        self.project.write(SCRIPT, &SUITE.replace("LINES", &lines.to_string()));
+        self.commit_with(lines, "").await
+    }
+
+    /// The same of a suite that does `more` at its end.
+    pub async fn commit_with(&mut self, lines: usize, more: &str) -> String {
+        self.project.write(SCRIPT, &format!("{}{more}\n", SUITE.replace("LINES", &lines.to_string())));
         let sha = self.project.commit();
         self.push("engine", &sha).await;
         self.commits.push(sha.clone());
@@ -136,11 +142,11 @@ impl World {
 
     /// Everything about a run that came to its end although the daemon was killed.
     pub async fn assert_whole(&self, case: &Case<'_>, daemon: &Daemon, run: u64) {
-        self.assert_whole_of(case, daemon, run, LINES).await;
+        self.assert_whole_of(case, daemon, run, LINES, 1).await;
     }
 
-    /// The same of a suite with another number of lines.
-    pub async fn assert_whole_of(&self, case: &Case<'_>, daemon: &Daemon, run: u64, lines: usize) {
+    /// The same of a suite with another number of lines, measured by the `attempt`-th and last attempt.
+    pub async fn assert_whole_of(&self, case: &Case<'_>, daemon: &Daemon, run: u64, lines: usize, attempt: usize) {
         let name = &case.name;
         let shown = daemon.get(&format!("/api/v1/runs/{run}")).await;
         assert_eq!(shown["state"], "published", "{name}: {shown:#}");
@@ -149,10 +155,11 @@ impl World {
         assert_eq!(jobs.len(), 1, "{name}");
         assert_eq!(jobs[0]["conclusion"], "success", "{name}: {shown:#}");
         let attempts = jobs[0]["attempts"].as_array().unwrap();
-        assert_eq!(attempts.len(), 1, "{name}: {shown:#}");
-        assert_eq!(attempts[0]["passes"].as_array().unwrap().len(), 1, "{name}: {shown:#}");
-        assert_eq!(attempts[0]["passes"][0]["points"].as_array().unwrap().len(), 2, "{name}: {shown:#}");
-        let log = case.dir().join(format!("state/artifacts/{run}/{}/1/1/console.log", jobs[0]["id"]));
+        assert_eq!(attempts.len(), attempt, "{name}: {shown:#}");
+        let passes = attempts[attempt - 1]["passes"].as_array().unwrap();
+        assert_eq!(passes.len(), 1, "{name}: {shown:#}");
+        assert_eq!(passes[0]["points"].as_array().unwrap().len(), 2, "{name}: {shown:#}");
+        let log = case.dir().join(format!("state/artifacts/{run}/{}/{attempt}/1/console.log", jobs[0]["id"]));
         assert_log(&log, lines, name);
         assert_eq!(left(run), "", "{name}: a container is left");
         assert_eq!(files_with(&case.dir().join("state"), TOKEN), Vec::<PathBuf>::new(), "{name}: the token is kept");

@@ -18,15 +18,15 @@ use super::{Case, Daemon, NO_SCHEDULE, World, ended, until_state};
 use crate::support::s3::S3Server;
 
 /// A daemon whose clock is moved by hand.
-struct Hours {
-    daemon: Daemon,
-    clock: Clock,
+pub struct Hours {
+    pub daemon: Daemon,
+    pub clock: Clock,
     stop: CancellationToken,
     serving: JoinHandle<()>,
 }
 
 /// A case that publishes to a bucket which takes requests without credentials.
-fn case<'a>(world: &'a World, name: &str, s3: &S3Server) -> Case<'a> {
+pub fn case<'a>(world: &'a World, name: &str, s3: &S3Server) -> Case<'a> {
     let place = format!("{{url: \"s3://open/{name}\", endpoint: \"{}\", anonymous: true}}", s3.endpoint());
     let case = Case::new(world, name, "engine", &place, NO_SCHEDULE);
     let token = case.dir().join("hf-token");
@@ -36,7 +36,7 @@ fn case<'a>(world: &'a World, name: &str, s3: &S3Server) -> Case<'a> {
 }
 
 impl Hours {
-    async fn begin(case: &Case<'_>) -> Self {
+    pub async fn begin(case: &Case<'_>) -> Self {
         let (config, clock) = (Config::load(&case.config()).unwrap(), Clock::manual(Utc::now()));
         let (stop, (sender, ready)) = (CancellationToken::new(), oneshot::channel());
         let (moved, stopped) = (clock.clone(), stop.clone());
@@ -57,7 +57,7 @@ impl Hours {
         }
     }
 
-    async fn end(self) {
+    pub async fn end(self) {
         self.stop.cancel();
         tokio::task::spawn_blocking(move || self.serving.join().unwrap()).await.unwrap();
     }
@@ -217,7 +217,7 @@ async fn a_clock_that_steps_costs_and_doubles_nothing() {
         tokio::time::sleep(Duration::from_millis(2500)).await;
     }
     hours.daemon.wait(&format!("/api/v1/runs/{run}"), ended).await;
-    world.assert_whole_of(&case, &hours.daemon, run, LINES).await;
+    world.assert_whole_of(&case, &hours.daemon, run, LINES, 1).await;
     assert_eq!(world.events(run).await, ["start", "0"]);
     assert_eq!(hours.daemon.runs().await.len(), 1);
     hours.end().await;

@@ -1,6 +1,7 @@
 //! What happens around a daemon at work: its parts fail, people interfere, leases run out. It waits and tells, and
 //! nothing is lost or done twice.
 
+mod again;
 mod hours;
 mod leases;
 
@@ -152,7 +153,7 @@ async fn an_engine_that_is_killed_under_the_daemon_is_waited_for() {
     for run in [run, waiting] {
         let shown = daemon.wait(&format!("/api/v1/runs/{run}"), ended).await;
         assert_eq!(shown["jobs"][0]["attempts"].as_array().unwrap().len(), 1, "{shown:#}");
-        world.assert_whole_of(&case, &daemon, run, LINES).await;
+        world.assert_whole_of(&case, &daemon, run, LINES, 1).await;
     }
     daemon.until_trouble(None).await;
     let output = Command::new("docker").args(["-H", &host, "ps", "--all", "--quiet"]).output().unwrap();
