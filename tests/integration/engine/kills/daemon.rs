@@ -163,6 +163,19 @@ execution:
         }
     }
 
+    /// Waits until the suite of a run's first attempt has printed `text`.
+    pub async fn until_printed(&self, run: u64, text: &str) {
+        let until = Instant::now() + PATIENCE;
+        let printed = || {
+            let job = fs::read_dir(self.dir().join(format!("state/artifacts/{run}"))).ok()?.next()?.ok()?;
+            fs::read_to_string(job.path().join("1/1/console.log")).ok()
+        };
+        while !printed().is_some_and(|log| log.contains(text)) {
+            assert!(Instant::now() < until, "{}: {text:?} is not printed", self.name);
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
     async fn database(&self) -> SqliteConnection {
         let file = self.dir().join("state").join(DATABASE_FILE);
         SqliteConnection::connect_with(&SqliteConnectOptions::new().filename(file)).await.unwrap()

@@ -9,7 +9,6 @@ pub mod world;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use benchd::step::Step;
 use serde_json::Value;
@@ -287,10 +286,7 @@ async fn tell(world: &World, story: Story, point: &str) {
             case.configure("execution:", "execution:\n  on_stop: stop");
             let Started::Listens(daemon) = case.serve(Some(point)).await else { panic!("{point}: died at its start") };
             let (run, _) = daemon.submit("the-key", &sha, "configured").await.unwrap();
-            daemon.wait(&format!("/api/v1/runs/{run}"), |run| run["state"] == "running").await;
-            while world::left(run).is_empty() {
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
+            case.until_printed(run, "line 3").await;
             daemon.terminate();
             daemon.dies(point).await;
             let daemon = case.listening().await;

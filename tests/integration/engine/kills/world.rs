@@ -121,23 +121,28 @@ impl World {
         // The engine tells a little later than it acts.
         let until = Instant::now() + Duration::from_secs(20);
         loop {
-            let events = fs::read_to_string(&self.events).unwrap();
-            let whole = events.rsplit_once('\n').map_or("", |(whole, _)| whole);
-            let of_run = whole.lines().filter_map(|line| {
-                let event: Value = serde_json::from_str(line).unwrap();
-                let attributes = &event["Actor"]["Attributes"];
-                (attributes["benchd.run"].as_str() == Some(&run.to_string())).then(|| match event["Action"].as_str() {
-                    Some("die") => attributes["exitCode"].as_str().unwrap().to_owned(),
-                    action => action.unwrap().to_owned(),
-                })
-            });
-            let seen: Vec<String> = of_run.collect();
+            let seen = self.events_so_far(run);
             let starts = seen.iter().filter(|event| *event == "start").count();
             if (starts > 0 && seen.len() == 2 * starts) || Instant::now() > until {
                 return seen;
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
+    }
+
+    /// The same, as far as they are told.
+    pub fn events_so_far(&self, run: u64) -> Vec<String> {
+        let events = fs::read_to_string(&self.events).unwrap();
+        let whole = events.rsplit_once('\n').map_or("", |(whole, _)| whole);
+        let of_run = whole.lines().filter_map(|line| {
+            let event: Value = serde_json::from_str(line).unwrap();
+            let attributes = &event["Actor"]["Attributes"];
+            (attributes["benchd.run"].as_str() == Some(&run.to_string())).then(|| match event["Action"].as_str() {
+                Some("die") => attributes["exitCode"].as_str().unwrap().to_owned(),
+                action => action.unwrap().to_owned(),
+            })
+        });
+        of_run.collect()
     }
 
     /// Everything about a run that came to its end although the daemon was killed.

@@ -48,7 +48,8 @@ impl Fork {
         );
         case.configure("repositories:", &asked);
         case.configure("publish: {", "publish: {from: [pull_request], ");
-        let triggers = "triggers: {merge: {enabled: false}, pull_request: {quiet_for: 0s, forks: approve_each_commit}, ";
+        let triggers =
+            "triggers: {merge: {enabled: false}, pull_request: {quiet_for: 0s, forks: approve_each_commit}, ";
         case.configure("triggers: {", triggers);
         Self { github, repository, pull }
     }
@@ -95,16 +96,6 @@ async fn until_failed(daemon: &Daemon, run: u64, failure: &str) -> Value {
 /// How often an object was put.
 fn puts(s3: &S3Server) -> usize {
     s3.requests().iter().filter(|request| request.starts_with("PUT ")).count()
-}
-
-async fn until_begun(run: u64) -> String {
-    loop {
-        let containers = left(run);
-        if !containers.is_empty() {
-            return containers.trim().to_owned();
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -172,14 +163,9 @@ async fn what_somebody_removes_is_measured_once_more_and_published_once() {
     let case = case(&world, "removed", &s3);
     let hours = Hours::begin(&case).await;
     let (run, _) = hours.daemon.submit("key", &sha, "configured").await.unwrap();
-    let container = until_begun(run).await;
-    let log = || std::fs::read_dir(case.dir().join(format!("state/artifacts/{run}"))).into_iter().flatten().next();
-    until(async || {
-        let log = log().unwrap().unwrap().path().join("1/1/console.log");
-        std::fs::read_to_string(log).is_ok_and(|log| log.contains("line 3"))
-    })
-    .await;
-    let removed = Command::new("docker").args(["rm", "--force", &container]).stdout(Stdio::null()).status().unwrap();
+    case.until_printed(run, "line 3").await;
+    let removed =
+        Command::new("docker").args(["rm", "--force", left(run).trim()]).stdout(Stdio::null()).status().unwrap();
     assert!(removed.success());
     until_failed(&hours.daemon, run, "engine_unavailable").await;
     hours.clock.advance(TimeDelta::minutes(1));
@@ -200,8 +186,7 @@ async fn a_disk_that_fills_up_under_a_running_job_loses_nothing() {
     let hours = Hours::begin(&case).await;
     let daemon = &hours.daemon;
     let (run, _) = daemon.submit("key", &sha, "configured").await.unwrap();
-    until_begun(run).await;
-    until_state(daemon, run, "running").await;
+    case.until_printed(run, "line 3").await;
     // To what lies there: not one more byte has room.
     disk.remount(&format!("size={}", used_bytes(&case)));
     daemon.until_trouble(Some("disk")).await;
@@ -362,7 +347,7 @@ async fn a_run_that_is_cancelled_during_its_pull_leaves_the_host_to_the_next() {
     assert_eq!(world.events(next).await, ["start", "0"]);
     let shown = until_state(&daemon, cancelled, "cancelled").await;
     assert_eq!(shown["jobs"][0]["conclusion"], "cancelled", "{shown:#}");
-    assert_eq!(left(cancelled), "");
+    assert_eq!((left(cancelled).as_str(), world.events_so_far(cancelled)), ("", Vec::new()), "nothing was started");
     let objects = world.objects("cancelled-pull");
     assert_eq!(objects.len(), 1, "{objects:?}");
     assert!(objects[0].0.contains(&world.commits[1]), "{objects:?}");
