@@ -123,7 +123,7 @@ impl<'a> Hub<'a> {
     /// The same of a run that was measured: whole, in one container.
     async fn measured(&self, kind: &str) -> u64 {
         let (run, world) = (self.run(kind, "published").await, self.case.world);
-        world.assert_whole_of(&self.case, &self.daemon, run, 0).await;
+        world.assert_whole_of(&self.case, &self.daemon, run, 0, 1).await;
         assert_eq!(world.events(run).await, ["start", "0"], "{kind}: measured once");
         run
     }
