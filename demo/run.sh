@@ -238,9 +238,9 @@ start_github() {
 read_github() {
   curl --silent --header "Authorization: Bearer $(cat "$folder/reader-token")" "$github/repos/sample/engine/$1"
 }
-comments() {
+comments() { # [FIELD]
   read_github issues/1/comments |
-    python3 -c 'import json, sys; [print(comment["body"]) for comment in json.load(sys.stdin)]'
+    python3 -c 'import json, sys; [print(comment[sys.argv[1]]) for comment in json.load(sys.stdin)]' "${1:-body}"
 }
 checks() {
   read_github "commits/$fourth/check-runs" | python3 -c 'import json, sys
@@ -283,7 +283,7 @@ watch_the_pull_request() {
   checks
   [ "$(checks | wc -l)" = 1 ] || { echo "expected one check" >&2; exit 1; }
   [ "$(check_stands)" = "completed neutral" ] || { echo "expected a check that is neutral" >&2; exit 1; }
-  show curl --silent --fail --output "$folder/details.json" --write-out '%{http_code}\n' "$(checks | cut -d ' ' -f 4)"
+  [ "$(checks | cut -d ' ' -f 4)" = "$(comments html_url)" ] || { echo "expected it to lead to the comment" >&2; exit 1; }
 }
 
 show_where_everything_lies() {

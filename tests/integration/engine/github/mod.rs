@@ -8,7 +8,7 @@ mod triggers;
 use std::fs;
 use std::time::{Duration, Instant};
 
-use github_standin::{CommitSpec, PullRequest, PullSpec, Repository, Role, StandIn};
+use github_standin::{CommentSeen, CommitSpec, PullRequest, PullSpec, Repository, Role, StandIn};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -140,12 +140,17 @@ impl<'a> Hub<'a> {
         places
     }
 
-    /// The only comment that benchd wrote there.
-    fn comment(&self, pull: &PullRequest) -> String {
+    /// The only comment of benchd on a pull request.
+    fn own(&self, pull: &PullRequest) -> CommentSeen {
         let comments = pull.comments();
         let own: Vec<_> = comments.iter().filter(|comment| comment.author == "benchd[bot]").collect();
         assert_eq!(own.len(), 1, "{comments:#?}");
-        own[0].body.clone()
+        own[0].clone()
+    }
+
+    /// What that says.
+    fn comment(&self, pull: &PullRequest) -> String {
+        self.own(pull).body
     }
 
     /// The only check run of a commit.

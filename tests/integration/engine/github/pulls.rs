@@ -39,12 +39,14 @@ async fn two_labels_lead_to_one_comment_and_one_check_run_that_live_through_queu
     ] {
         assert!(comment.contains(told), "{told:?} is not in {comment}");
     }
-    hub.assert_links(&comment, 2).await;
+    // The run, its values, the log of its job.
+    hub.assert_links(&comment, 3).await;
     let check = hub.check(&head);
     assert_eq!((&check["name"], &check["conclusion"]), (&json!("benchd"), &json!("success")));
     assert!(check["output"]["title"].as_str().unwrap().starts_with("No change of 1 % or more"), "{check:#}");
-    hub.assert_links(check["output"]["summary"].as_str().unwrap(), 2).await;
-    hub.assert_links(&format!("](<{}>)", check["details_url"].as_str().unwrap()), 1).await;
+    hub.assert_links(check["output"]["summary"].as_str().unwrap(), 3).await;
+    let leads_to = format!("{}/example/engine/pull/1#issuecomment-{}", hub.gh.url(), hub.own(&pull).id);
+    assert_eq!(check["details_url"], leads_to.as_str());
     assert_eq!(hub.published(), [format!("main/{base}"), format!("pull/1/head/{head}")]);
 
     // Everything once more, after the run: nothing follows from it.
@@ -65,8 +67,8 @@ async fn commands_and_a_check_that_is_wanted_again_go_on_in_the_same_comment_and
     let run = hub.run("command", "failed").await;
     let comment = hub.comment(&pull);
     assert!(comment.starts_with("**Failed** on `1x Test_CPU_4c`: "), "{comment}");
-    // The run, and the log of the job and of both points.
-    hub.assert_links(&comment, 4).await;
+    // The run, and the log: of the job, of its failure, and of both points.
+    hub.assert_links(&comment, 5).await;
     assert_eq!(hub.check(&head)["conclusion"], "failure");
 
     hub.let_go();
