@@ -142,7 +142,8 @@ impl Worker {
     }
 
     /// Renews the lease until it is lost, then stops the work and waits for the container to be gone. With it goes how
-    /// many points have begun.
+    /// many points have begun. Looks at once when jobs end: this one may have been cancelled, and its devices are free
+    /// for the next.
     async fn keep_claim(
         &self,
         claimed: &ClaimedJob,
@@ -152,8 +153,13 @@ impl Worker {
         let mut noted = 0;
         let lease = (claimed.lease_until - self.clock.now()).to_std().unwrap_or_default();
         let every = (lease / 3).max(Duration::from_secs(1));
+        let mut changes = self.store.changes();
         loop {
-            tokio::time::sleep(every).await;
+            tokio::select! {
+                () = tokio::time::sleep(every) => {}
+                // The sender lives as long as the store.
+                _sender = changes.changed() => {}
+            }
             let points = begun.load(Ordering::Relaxed);
             if points != noted && self.queue.note_points(&claimed.claim, points).await.is_ok() {
                 noted = points;

@@ -8,7 +8,7 @@ use benchd::config::{Config, Packing};
 use benchd::executor::job::Worker;
 use benchd::model::Conclusion;
 use benchd::queue::slots::Inventory;
-use benchd::queue::{ClaimOffer, ClaimedJob, Pace, Queue};
+use benchd::queue::{Cancelled, ClaimOffer, ClaimedJob, Pace, Queue};
 use benchd::registry::{Registry, RegistrySettings};
 use benchd::store::artifacts::Artifacts;
 use benchd::store::{DATABASE_FILE, Store};
@@ -19,12 +19,14 @@ use tokio_util::sync::CancellationToken;
 use super::{Case, NO_SCHEDULE, World, left, until_state};
 
 const LEASE: Duration = Duration::from_secs(3);
+/// How long a stop may take before the test gives up, much less than a third of an hour.
+const PATIENCE: Duration = Duration::from_secs(180);
 
-/// A worker whose leases are short, on the store of a case; and the job that it claimed.
-async fn claimed(world: &World, case: &Case<'_>) -> (Worker, ClaimedJob) {
+/// A worker whose leases are that long, on the store of a case; and the job that it claimed.
+async fn claimed(world: &World, case: &Case<'_>, lease_for: Duration) -> (Worker, ClaimedJob) {
     let config = Config::load(&case.config()).unwrap();
     let store = Store::open(&config.state_dir).await.unwrap();
-    let pace = Pace { lease_for: LEASE, ..Pace::default() };
+    let pace = Pace { lease_for, ..Pace::default() };
     let queue = Queue::new(store.clone(), Clock::system(), pace);
     for job in queue.due_looks().await.unwrap() {
         let _queued = queue.image_found(job.id).await.unwrap();
@@ -69,7 +71,7 @@ async fn a_job_that_is_longer_than_its_lease_keeps_it() {
     let sha = world.commit(400).await;
     let case = Case::in_bucket(&world, "long", "engine", NO_SCHEDULE);
     waiting(&case, &sha).await;
-    let (worker, claimed) = claimed(&world, &case).await;
+    let (worker, claimed) = claimed(&world, &case, LEASE).await;
     let settling = async {
         loop {
             let settled = worker.queue.settle().await.unwrap();
@@ -94,7 +96,7 @@ async fn a_lease_that_is_lost_stops_the_container_and_writes_nothing() {
     let sha = world.commit(100_000).await;
     let case = Case::in_bucket(&world, "lost", "engine", NO_SCHEDULE);
     let run = waiting(&case, &sha).await;
-    let (worker, claimed) = claimed(&world, &case).await;
+    let (worker, claimed) = claimed(&world, &case, LEASE).await;
     let taken_over = async {
         while left(run).is_empty() {
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -110,4 +112,24 @@ async fn a_lease_that_is_lost_stops_the_container_and_writes_nothing() {
     assert_eq!(left(run), "", "its container is gone");
     let detail = worker.store.run_detail(claimed.job.run).await.unwrap().unwrap();
     assert_eq!(detail.jobs[0].attempts[0].end, None, "the attempt is the other's to end");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cancelled_job_is_stopped_long_before_its_lease_is_renewed() {
+    let mut world = World::new(0).await;
+    let sha = world.commit(100_000).await;
+    let case = Case::in_bucket(&world, "cancelled", "engine", NO_SCHEDULE);
+    let run = waiting(&case, &sha).await;
+    let (worker, claimed) = claimed(&world, &case, Duration::from_secs(3600)).await;
+    let cancelled = async {
+        while left(run).is_empty() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        worker.queue.cancel(claimed.job.run, "by the test").await.unwrap()
+    };
+    let stop = CancellationToken::new();
+    let both = async { tokio::join!(worker.execute(&claimed, &[0], &|_| {}, &stop), cancelled) };
+    let (conclusion, ended) = tokio::time::timeout(PATIENCE, both).await.expect("the container goes on");
+    assert_eq!((conclusion.unwrap(), ended), (Conclusion::Cancelled, Cancelled::Jobs { count: 1 }));
+    assert_eq!(left(run), "", "its container is gone");
 }
