@@ -53,6 +53,8 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 pub const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 /// The largest body of a request.
 pub const MAX_BODY_BYTES: usize = 64 * 1024;
+/// The largest body that is read to its end although it is too large.
+const MAX_DRAINED_BYTES: usize = 1024 * 1024;
 /// How many times its requests per second an address may send at once.
 const BURST: u32 = 5;
 
@@ -141,7 +143,8 @@ pub fn within_limits(routes: Router, state: &AppState) -> Router {
     let routes = routes
         .fallback(|| async { StatusCode::NOT_FOUND })
         .method_not_allowed_fallback(|| async { StatusCode::METHOD_NOT_ALLOWED })
-        .layer(RequestBodyLimitLayer::new(MAX_BODY_BYTES));
+        .layer(RequestBodyLimitLayer::new(MAX_BODY_BYTES))
+        .layer(middleware::from_fn(drain));
     limited_rate(routes, state)
         // GitHub sends from few addresses, in bursts, and up to 25 MB: the webhook has limits of its own.
         .merge(webhook::routes(state))
@@ -154,6 +157,19 @@ pub fn within_limits(routes: Router, state: &AppState) -> Router {
         .layer(PropagateRequestIdLayer::new(request_id.clone()))
         .layer(TraceLayer::new_for_http().make_span_with(span).on_failure(failed))
         .layer(SetRequestIdLayer::new(request_id, MakeRequestUuid))
+}
+
+/// Reads a body that is somewhat too large before it is refused: a client that still sends when the connection is closed
+/// sees a broken pipe and not the answer.
+async fn drain(request: Request, next: Next) -> Response {
+    let length = request.headers().get(header::CONTENT_LENGTH);
+    let announced = length.and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+    if !announced.is_some_and(|bytes| (MAX_BODY_BYTES + 1..=MAX_DRAINED_BYTES).contains(&bytes)) {
+        return next.run(request).await;
+    }
+    let (head, body) = request.into_parts();
+    let _thrown_away = tokio::time::timeout(ANSWER_WITHIN, axum::body::to_bytes(body, MAX_DRAINED_BYTES)).await;
+    next.run(Request::from_parts(head, Body::empty())).await
 }
 
 /// What is answered at once: in time and, when the client likes, compressed. Not for streams.

@@ -1,9 +1,12 @@
 //! Too large, too slow, too many, and a handler that panics: each is answered, and the server goes on.
 
+use std::time::Duration;
+
 use axum::Router;
 use axum::routing::{get, post};
 use benchd::http::{MAX_BODY_BYTES, within_limits};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tower::ServiceExt;
 
 use super::{Answer, Site};
@@ -52,6 +55,25 @@ async fn a_large_body_is_refused_with_or_without_its_length() {
             }
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_sends_too_much_slowly_sees_the_answer() {
+    let site = Site::open().await;
+    let mut stream = TcpStream::connect(site.address).await.unwrap();
+    let (piece, pieces) = (vec![b' '; 50_000], 10);
+    let length = piece.len() * pieces;
+    let head = format!("POST /api/v1/runs HTTP/1.1\r\nhost: benchd\r\ncontent-length: {length}\r\n\r\n");
+    stream.write_all(head.as_bytes()).await.unwrap();
+    for _ in 0..pieces {
+        // Long enough for an answer that does not wait for the body.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        stream.write_all(&piece).await.unwrap();
+    }
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 413");
+    site.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
