@@ -69,8 +69,7 @@ async fn a_cancelled_run_is_stopped_also_by_the_next_daemon() {
     let (stopped, _) = daemon.submit("one", &sha, "configured").await.unwrap();
     let (left_over, _) = daemon.submit("two", &sha, "configured").await.unwrap();
     for run in [stopped, left_over] {
-        until_state(&daemon, run, "running").await;
-        while left(run).is_empty() {
+        while world.events(run).await != ["start"] {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
@@ -79,7 +78,7 @@ async fn a_cancelled_run_is_stopped_also_by_the_next_daemon() {
     while !left(stopped).is_empty() {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    // Killed before it learnt of it.
+    // Killed before or while it stops the container.
     cancel(&daemon, left_over).await;
     daemon.kill();
     let daemon = case.listening().await;
