@@ -11,24 +11,25 @@
     reason = "a bench prints and fails at once"
 )]
 
+#[path = "../tests/support/shipped.rs"]
+mod shipped;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use benchd::clock::Clock;
 use benchd::config::{Packing, SelectionConfig, TriggerName, TriggersConfig};
-use benchd::model::{Conclusion, DeviceId, Platform, RunId, Target, Trigger, Variant};
-use benchd::queue::planner::{Host, PlannedJob, Selection, plan};
-use benchd::queue::slots::Inventory;
-use benchd::queue::{AttemptEnd, ClaimOffer, ClaimedJob, Pace, Queue, RunPlan, RunningJobs, Submitted};
-use benchd::store::{Commit, JobStart, NewJob, RunTerms, Store};
-use benchd::suite::read_platform;
+use benchd::model::{Conclusion, RunId, Trigger};
+use benchd::queue::planner::PlannedJob;
+use benchd::queue::{AttemptEnd, ClaimOffer, ClaimedJob, Pace, Queue, RunningJobs, Submitted};
+use benchd::store::Store;
 use benchd::trigger::merge::wanted;
 use benchd::trigger::policy::{Budget, Recorded, fit};
 use chrono::{DateTime, Duration, TimeZone, Utc};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
+use shipped::{DEVICES, host, planned, run_plan};
 
-const DEVICES: u32 = 8;
 const DAYS: u32 = 7;
 const MERGES_A_DAY: u32 = 36;
 const HEADS_A_DAY: u32 = 20;
@@ -88,14 +89,19 @@ enum Arrival {
     Head,
 }
 
+/// What comes next: of what is at once, the end of a job.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Next {
+    End,
+    Arrival,
+}
+
 async fn simulate(dir: &Path, seed: u64) -> Week {
     let start = Utc.with_ymd_and_hms(2026, 11, 16, 0, 0, 0).unwrap();
     let clock = Clock::manual(start);
     let store = Store::open(dir).await.unwrap();
     let queue = Queue::new(store.clone(), clock.clone(), Pace::default());
-    let device_type = "NVIDIA H100 80GB HBM3".parse().unwrap();
-    let host = Inventory::new(Platform::Cuda, device_type, (0..DEVICES).map(DeviceId::from), Packing::Pack);
-    let offer = ClaimOffer { by: "gpu-1".parse().unwrap(), host, busy: Vec::new(), run: None };
+    let offer = ClaimOffer { by: "gpu-1".parse().unwrap(), host: host(Packing::Pack), busy: Vec::new(), run: None };
     let target = offer.host.target();
     let mut dice = SmallRng::seed_from_u64(seed);
 
@@ -139,14 +145,11 @@ async fn simulate(dir: &Path, seed: u64) -> Week {
             running.push((clock.now() + takes, claimed));
         }
         running.sort_by_key(|(ends_at, claimed)| (*ends_at, claimed.claim.job));
-        let ends_at = running.first().map(|(at, _)| *at);
-        let comes_at = arrivals.last().map(|(at, _)| *at);
-        let (Some(at), ends_first) = (earlier(ends_at, comes_at), ends_at.is_some() && !is_before(comes_at, ends_at))
-        else {
-            break;
-        };
+        let ends = running.first().map(|(at, _)| (*at, Next::End));
+        let comes = arrivals.last().map(|(at, _)| (*at, Next::Arrival));
+        let Some((at, next)) = ends.into_iter().chain(comes).min() else { break };
         clock.advance(at - clock.now());
-        if ends_first {
+        if next == Next::End {
             let (_, ended) = running.remove(0);
             let end = AttemptEnd { conclusion: Conclusion::Success, message: None, artifact_bytes: None };
             queue.finish(&ended.claim, &end).await.map(drop).unwrap();
@@ -214,22 +217,6 @@ fn hours(time: Duration) -> f64 {
     time.as_seconds_f64() / 3600.0
 }
 
-fn earlier(one: Option<DateTime<Utc>>, other: Option<DateTime<Utc>>) -> Option<DateTime<Utc>> {
-    one.into_iter().chain(other).min()
-}
-
-fn is_before(one: Option<DateTime<Utc>>, other: Option<DateTime<Utc>>) -> bool {
-    matches!((one, other), (Some(one), Some(other)) if one < other)
-}
-
-/// The shipped benchmarks of cuda in these variants (all, when none is named).
-fn planned(variants: &[Variant]) -> Vec<PlannedJob> {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("benchmarks");
-    let set = read_platform(&dir, Platform::Cuda).unwrap();
-    let selection = Selection { variants: variants.to_vec(), ..Selection::default() };
-    plan(&set, &selection, &Host { device_type: None, devices: Some(DEVICES) }).jobs
-}
-
 /// What is measured of a head by default: the base variant, as much as fits into the budget of its trigger.
 fn heads(point: &BTreeMap<String, Duration>) -> Vec<PlannedJob> {
     let defaults = SelectionConfig::default();
@@ -248,31 +235,4 @@ fn points_of(claimed: &ClaimedJob, everything: &[PlannedJob], of_heads: &[Planne
     let jobs = if is_head { of_heads } else { everything };
     let alike = |job: &&PlannedJob| job.model == claimed.job.model && job.target.count == claimed.job.target.count;
     i32::try_from(jobs.iter().find(alike).unwrap().points.len()).unwrap()
-}
-
-fn run_plan(planned: &[PlannedJob], host: &Target, number: u32, trigger: Trigger) -> RunPlan {
-    let job = |planned: &PlannedJob| NewJob {
-        target: planned.target.on(&host.device_type),
-        model: planned.model.clone(),
-        spec: serde_json::Value::Null,
-        selection: planned.selection(),
-        required: true,
-        max_attempts: 1,
-        start: JobStart::Queued,
-    };
-    RunPlan {
-        commit: Commit {
-            repository: "vllm-project/vllm".parse().unwrap(),
-            sha: format!("{number:040x}").parse().unwrap(),
-            first_parent: None,
-            committed_at: None,
-        },
-        branch: "main".parse().unwrap(),
-        position: None,
-        trigger,
-        priority: None,
-        terms: RunTerms::default(),
-        owed: Vec::new(),
-        jobs: planned.iter().map(job).collect(),
-    }
 }

@@ -5,16 +5,18 @@ use std::path::Path;
 
 use benchd::clock::Clock;
 use benchd::config::Packing;
-use benchd::model::{Conclusion, DeviceId, Platform, Target, Trigger};
-use benchd::queue::planner::{Host, PlannedJob, Selection, plan};
-use benchd::queue::slots::{Inventory, Wanting, forecast};
-use benchd::queue::{AttemptEnd, ClaimOffer, ClaimedJob, Pace, Queue, RunPlan};
-use benchd::store::{Commit, JobStart, NewJob, RunTerms, Store};
-use benchd::suite::read_platform;
+use benchd::model::{Conclusion, Trigger};
+use benchd::queue::planner::PlannedJob;
+use benchd::queue::slots::{Wanting, forecast};
+use benchd::queue::{AttemptEnd, ClaimOffer, ClaimedJob, Pace, Queue};
+use benchd::store::Store;
 use chrono::{DateTime, Duration, TimeZone, Utc};
 
-/// Devices of the host.
-pub const DEVICES: u32 = 8;
+#[path = "shipped.rs"]
+mod shipped;
+
+pub use shipped::DEVICES;
+use shipped::{host, planned, run_plan};
 
 /// What a simulation came to.
 pub struct Packed {
@@ -62,10 +64,8 @@ pub async fn simulate(dir: &Path, packing: Packing, commits: u32, seed: u64) -> 
     let clock = Clock::manual(start);
     let store = Store::open(dir).await.unwrap();
     let queue = Queue::new(store.clone(), clock.clone(), Pace::default());
-    let device_type = "NVIDIA H100 80GB HBM3".parse().unwrap();
-    let host = Inventory::new(Platform::Cuda, device_type, (0..DEVICES).map(DeviceId::from), packing);
-    let offer = ClaimOffer { by: "gpu-1".parse().unwrap(), host, busy: Vec::new(), run: None };
-    let planned = shipped();
+    let offer = ClaimOffer { by: "gpu-1".parse().unwrap(), host: host(packing), busy: Vec::new(), run: None };
+    let planned = planned(&[]);
     let mut dice = Dice(seed);
     let usual = usual_durations(&planned, &mut dice);
     let usual_of = |claimed: &ClaimedJob| {
@@ -74,14 +74,14 @@ pub async fn simulate(dir: &Path, packing: Packing, commits: u32, seed: u64) -> 
     };
 
     // What such jobs take has been recorded.
-    queue.submit_run(&run_plan(&planned, &offer.host.target(), 0)).await.map(drop).unwrap();
+    queue.submit_run(&run_plan(&planned, &offer.host.target(), 1, Trigger::Schedule)).await.map(drop).unwrap();
     let mut running: Vec<(DateTime<Utc>, ClaimedJob)> = Vec::new();
     while let Some(claimed) = next(&queue, &offer, &mut running, &clock).await {
         running.push((clock.now() + usual_of(&claimed), claimed));
     }
 
-    for commit in 1..=commits {
-        queue.submit_run(&run_plan(&planned, &offer.host.target(), commit)).await.map(drop).unwrap();
+    for commit in 2..commits + 2 {
+        queue.submit_run(&run_plan(&planned, &offer.host.target(), commit, Trigger::Schedule)).await.map(drop).unwrap();
     }
     let begin = clock.now();
     let mut stays = Vec::new();
@@ -136,11 +136,10 @@ fn usual_durations(planned: &[PlannedJob], dice: &mut Dice) -> Vec<Duration> {
 /// interchangeable.
 #[allow(dead_code, reason = "the bench shows it, the test does not")]
 pub fn best_of_two_commits(seed: u64) -> f64 {
-    let planned = shipped();
+    let planned = planned(&[]);
     let usual = usual_durations(&planned, &mut Dice(seed));
     let since = Utc.with_ymd_and_hms(2026, 11, 22, 12, 0, 0).unwrap();
-    let device_type = "NVIDIA H100 80GB HBM3".parse().unwrap();
-    let host = Inventory::new(Platform::Cuda, device_type, (0..DEVICES).map(DeviceId::from), Packing::Pack);
+    let host = host(Packing::Pack);
     let device_time: Duration =
         planned.iter().zip(&usual).map(|(job, takes)| *takes * i32::try_from(job.target.count).unwrap() * 2).sum();
     let lower_bound = (device_time / i32::try_from(DEVICES).unwrap()).max(*usual.iter().max().unwrap());
@@ -175,40 +174,5 @@ fn each_order(left: &mut [u32], order: &mut Vec<usize>, with: &mut impl FnMut(&[
             order.pop();
             left[n] += 1;
         }
-    }
-}
-
-fn shipped() -> Vec<PlannedJob> {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("benchmarks");
-    let set = read_platform(&dir, Platform::Cuda).unwrap();
-    let jobs = plan(&set, &Selection::default(), &Host { device_type: None, devices: Some(DEVICES) }).jobs;
-    assert!(jobs.iter().any(|job| job.target.count > 1) && jobs.iter().any(|job| job.target.count == 1));
-    jobs
-}
-
-fn run_plan(planned: &[PlannedJob], host: &Target, commit: u32) -> RunPlan {
-    let job = |planned: &PlannedJob| NewJob {
-        target: planned.target.on(&host.device_type),
-        model: planned.model.clone(),
-        spec: serde_json::Value::Null,
-        selection: planned.selection(),
-        required: true,
-        max_attempts: 1,
-        start: JobStart::Queued,
-    };
-    RunPlan {
-        commit: Commit {
-            repository: "vllm-project/vllm".parse().unwrap(),
-            sha: format!("{:040x}", commit + 1).parse().unwrap(),
-            first_parent: None,
-            committed_at: None,
-        },
-        branch: "main".parse().unwrap(),
-        position: None,
-        trigger: Trigger::Schedule,
-        priority: None,
-        terms: RunTerms::default(),
-        owed: Vec::new(),
-        jobs: planned.iter().map(job).collect(),
     }
 }
