@@ -50,7 +50,7 @@ impl Heard {
     pub fn line(&mut self, line: &Line) {
         self.total += 1;
         if self.lines.len() < MAX_LINES {
-            self.lines.push((BuildHasherDefault::<DefaultHasher>::default().hash_one(&line.text), line.at));
+            self.lines.push((hash(&line.text), line.at));
         }
     }
 
@@ -60,8 +60,7 @@ impl Heard {
             return Completion::TooLong;
         };
         let wanted: Vec<u64> = self.lines.iter().map(|(hash, _)| *hash).collect();
-        let copied: Vec<u64> =
-            texts.iter().map(|text| BuildHasherDefault::<DefaultHasher>::default().hash_one(text)).collect();
+        let copied: Vec<u64> = texts.iter().map(|text| hash(text)).collect();
         if wanted == copied {
             return Completion::Whole;
         }
@@ -136,6 +135,10 @@ fn places(wanted: &[u64], copied: &[u64]) -> Option<Vec<Option<usize>>> {
         found
     };
     Some(wanted.iter().zip(kept).map(&mut place).collect())
+}
+
+fn hash(text: &str) -> u64 {
+    BuildHasherDefault::<DefaultHasher>::default().hash_one(text)
 }
 
 #[cfg(test)]
