@@ -95,7 +95,8 @@ CONFIG
 docker events --filter event=start --filter label=benchd.run \
   --format '{{index .Actor.Attributes "benchd.run"}} {{.TimeNano}}' >"$folder/starts" &
 events=$!
-"$benchd" serve --config "$folder/benchd.yaml" 2>"$folder/log" &
+# The allocator as the files in deploy/ set it.
+MALLOC_ARENA_MAX=2 MALLOC_TRIM_THRESHOLD_=131072 "$benchd" serve --config "$folder/benchd.yaml" 2>"$folder/log" &
 daemon=$!
 until grep -q 'listening on http://' "$folder/log"; do
   kill -0 "$daemon" 2>/dev/null || { cat "$folder/log" >&2; exit 1; }
