@@ -48,12 +48,13 @@ impl Counts {
 }
 
 impl Store {
-    /// Counts the rows.
+    /// Counts the rows, all as they stand at one moment.
     pub async fn counts(&self) -> Result<Counts, StoreError> {
         let doing = "count the rows";
+        let mut read = self.read().await?;
         let statement = "select json_extract(trigger, '$.kind') as kind, state, count(*) as number
              from runs group by 1, 2 order by 1, 2";
-        let rows = sqlx::query(statement).fetch_all(&self.readers).await.map_err(sql(doing))?;
+        let rows = sqlx::query(statement).fetch_all(&mut *read).await.map_err(sql(doing))?;
         let mut counts = Counts::default();
         for row in &rows {
             let columns = Columns { table: "runs", row };
@@ -62,7 +63,7 @@ impl Store {
         let statement = "select state, count(*) as number, min(not_before) as oldest,
                  coalesce(sum(iif(state in ('claimed', 'running'), device_count, 0)), 0) as devices
              from jobs where state <> 'finished' group by state";
-        let rows = sqlx::query(statement).fetch_all(&self.readers).await.map_err(sql(doing))?;
+        let rows = sqlx::query(statement).fetch_all(&mut *read).await.map_err(sql(doing))?;
         for row in &rows {
             let columns = Columns { table: "jobs", row };
             counts.jobs.push((columns.noun("state")?, columns.number("number")?));
@@ -72,7 +73,7 @@ impl Store {
         let statement = "select json_extract(conclusion, '$.conclusion') as conclusion,
                  json_extract(conclusion, '$.failure') as failure, count(*) as number
              from jobs where state = 'finished' group by 1, 2 order by 1, 2";
-        let rows = sqlx::query(statement).fetch_all(&self.readers).await.map_err(sql(doing))?;
+        let rows = sqlx::query(statement).fetch_all(&mut *read).await.map_err(sql(doing))?;
         for row in &rows {
             let columns = Columns { table: "jobs", row };
             counts.conclusions.push((
@@ -83,7 +84,7 @@ impl Store {
         }
         let statement =
             "select kind, count(*) as number, min(created_at) as oldest from outbox where state = 'owed' group by kind";
-        let rows = sqlx::query(statement).fetch_all(&self.readers).await.map_err(sql(doing))?;
+        let rows = sqlx::query(statement).fetch_all(&mut *read).await.map_err(sql(doing))?;
         counts.owed = OwedKind::ALL.map(|kind| (kind, 0)).to_vec();
         for row in &rows {
             let columns = Columns { table: "outbox", row };

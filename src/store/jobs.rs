@@ -178,7 +178,7 @@ async fn read_job(from: impl SqliteExecutor<'_>, job: JobId) -> Result<Option<Jo
     row.as_ref().map(JobRow::read).transpose()
 }
 
-async fn read_jobs_of_run(from: impl SqliteExecutor<'_>, run: RunId) -> Result<Vec<JobRow>, StoreError> {
+pub(super) async fn read_jobs_of_run(from: impl SqliteExecutor<'_>, run: RunId) -> Result<Vec<JobRow>, StoreError> {
     let rows = sqlx::query("select * from jobs where run_id = ?1 order by id")
         .bind(id_column(run))
         .fetch_all(from)

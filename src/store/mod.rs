@@ -173,6 +173,11 @@ impl Store {
         Ok(Write(self.writer.begin_with("BEGIN IMMEDIATE").await.map_err(sql(step.name()))?, wake, step))
     }
 
+    /// Begins a read whose statements all see the database as the first of them finds it.
+    async fn read(&self) -> Result<Transaction<'static, Sqlite>, StoreError> {
+        self.readers.begin().await.map_err(sql("begin to read"))
+    }
+
     /// Tells when a commit of this process has given somebody something to do: a job was queued, waits for its image or
     /// has ended, a pause was taken back. What other processes write tells nothing: whoever waits looks now and then.
     pub fn changes(&self) -> watch::Receiver<()> {

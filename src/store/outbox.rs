@@ -3,6 +3,7 @@
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use sqlx::SqliteExecutor;
 use sqlx::sqlite::SqliteRow;
 use utoipa::ToSchema;
 
@@ -147,6 +148,19 @@ impl OutboxRow {
     }
 }
 
+/// What a run owes and owed, oldest first.
+pub(super) async fn read_outbox_of_run(
+    from: impl SqliteExecutor<'_>,
+    run: RunId,
+) -> Result<Vec<OutboxRow>, StoreError> {
+    let rows = sqlx::query("select * from outbox where run_id = ?1 order by id")
+        .bind(id_column(run))
+        .fetch_all(from)
+        .await
+        .map_err(sql(format!("read the outbox of run {run}")))?;
+    rows.iter().map(OutboxRow::read).collect()
+}
+
 impl Write {
     /// Owes something, once: the same subject of the same run and kind (and job) is not owed twice. What is settled
     /// already is owed again: the run was retried and ends anew.
@@ -212,12 +226,7 @@ impl Write {
 
     /// What a run owes and owed, as this write sees it.
     pub async fn outbox_of_run(&mut self, run: RunId) -> Result<Vec<OutboxRow>, StoreError> {
-        let rows = sqlx::query("select * from outbox where run_id = ?1 order by id")
-            .bind(id_column(run))
-            .fetch_all(&mut *self.0)
-            .await
-            .map_err(sql(format!("read the outbox of run {run}")))?;
-        rows.iter().map(OutboxRow::read).collect()
+        read_outbox_of_run(&mut *self.0, run).await
     }
 }
 
@@ -260,16 +269,6 @@ impl Store {
             .fetch_all(&self.readers)
             .await
             .map_err(sql(format!("read what {}#{} is owed", pull.repository, pull.number)))?;
-        rows.iter().map(OutboxRow::read).collect()
-    }
-
-    /// What a run owes and owed, oldest first.
-    pub async fn outbox_of_run(&self, run: RunId) -> Result<Vec<OutboxRow>, StoreError> {
-        let rows = sqlx::query("select * from outbox where run_id = ?1 order by id")
-            .bind(id_column(run))
-            .fetch_all(&self.readers)
-            .await
-            .map_err(sql(format!("read the outbox of run {run}")))?;
         rows.iter().map(OutboxRow::read).collect()
     }
 }

@@ -118,6 +118,32 @@ async fn read_held(from: impl SqliteExecutor<'_>, by: Option<&RunnerName>) -> Re
     Ok(rows.iter().map(held).collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
 }
 
+pub(super) async fn read_usual_duration(
+    from: impl SqliteExecutor<'_>,
+    alike: &Alike,
+) -> Result<Option<Duration>, StoreError> {
+    let statement = "select attempts.finished_at - attempts.claimed_at as took
+         from jobs join attempts on attempts.job_id = jobs.id and attempts.attempt = jobs.attempt
+         where jobs.platform = ?1 and jobs.device_type = ?2 and jobs.device_count = ?3 and jobs.model = ?4
+             and jobs.selection = ?5 and jobs.state = 'finished'
+             and json_extract(jobs.conclusion, '$.conclusion') in ('success', 'incomplete')
+             and attempts.finished_at > attempts.claimed_at
+         order by jobs.id desc limit ?6";
+    let mut took: Vec<i64> = sqlx::query_scalar(statement)
+        .bind(alike.target.platform.as_str())
+        .bind(alike.target.device_type.as_str())
+        .bind(alike.target.count)
+        .bind(&alike.model)
+        .bind(&alike.selection)
+        .bind(DURATIONS)
+        .fetch_all(from)
+        .await
+        .map_err(sql(format!("read how long {} takes", alike.model)))?;
+    took.sort_unstable();
+    let median = took.get(took.len() / 2).and_then(|ms| u64::try_from(*ms).ok());
+    Ok(median.map(Duration::from_millis))
+}
+
 /// Those that runners on the host of `by` hold.
 fn on_host(by: &RunnerName, mut held: Vec<HeldJob>) -> Vec<HeldJob> {
     held.retain(|held| held.claimed.claim.by.host() == by.host());
@@ -177,25 +203,6 @@ impl Store {
 
     /// The median time that the newest measured attempts of such jobs held their devices; `None` when there was none.
     pub async fn usual_duration(&self, alike: &Alike) -> Result<Option<Duration>, StoreError> {
-        let statement = "select attempts.finished_at - attempts.claimed_at as took
-             from jobs join attempts on attempts.job_id = jobs.id and attempts.attempt = jobs.attempt
-             where jobs.platform = ?1 and jobs.device_type = ?2 and jobs.device_count = ?3 and jobs.model = ?4
-                 and jobs.selection = ?5 and jobs.state = 'finished'
-                 and json_extract(jobs.conclusion, '$.conclusion') in ('success', 'incomplete')
-                 and attempts.finished_at > attempts.claimed_at
-             order by jobs.id desc limit ?6";
-        let mut took: Vec<i64> = sqlx::query_scalar(statement)
-            .bind(alike.target.platform.as_str())
-            .bind(alike.target.device_type.as_str())
-            .bind(alike.target.count)
-            .bind(&alike.model)
-            .bind(&alike.selection)
-            .bind(DURATIONS)
-            .fetch_all(&self.readers)
-            .await
-            .map_err(sql(format!("read how long {} takes", alike.model)))?;
-        took.sort_unstable();
-        let median = took.get(took.len() / 2).and_then(|ms| u64::try_from(*ms).ok());
-        Ok(median.map(Duration::from_millis))
+        read_usual_duration(&self.readers, alike).await
     }
 }

@@ -175,7 +175,7 @@ impl RunRow {
     }
 }
 
-async fn read_run(from: impl SqliteExecutor<'_>, run: RunId) -> Result<Option<RunRow>, StoreError> {
+pub(super) async fn read_run(from: impl SqliteExecutor<'_>, run: RunId) -> Result<Option<RunRow>, StoreError> {
     let row = sqlx::query("select * from runs where id = ?1")
         .bind(id_column(run))
         .fetch_optional(from)

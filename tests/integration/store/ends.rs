@@ -129,7 +129,7 @@ async fn failed_jobs_are_retried_with_all_their_attempts_and_the_end_is_told_ane
         }
     }
     assert_eq!(bench.store.run(run).await.unwrap().unwrap().state, RunState::Measured);
-    let outbox = bench.store.outbox_of_run(run).await.unwrap();
+    let outbox = bench.store.run_detail(run).await.unwrap().unwrap().outbox;
     let states: Vec<_> = outbox.iter().map(|row| (row.owed.kind, row.job, row.state)).collect();
     let expected = [
         (OwedKind::Upload, Some(jobs[0].id), OwedState::Delivered),

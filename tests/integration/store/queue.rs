@@ -97,7 +97,7 @@ async fn a_good_run_is_measured_owed_and_published() {
     // The results of the finished job are owed at once, the comment when the run ends.
     let kinds = |rows: &[benchd::store::OutboxRow]| rows.iter().map(|r| (r.owed.kind, r.job)).collect::<Vec<_>>();
     let upload = (OwedKind::Upload, Some(good.claim.job));
-    assert_eq!(kinds(&bench.store.outbox_of_run(run).await.unwrap()), [upload]);
+    assert_eq!(kinds(&bench.store.run_detail(run).await.unwrap().unwrap().outbox), [upload]);
 
     assert_eq!(bench.queue.finish(&bad.claim, &failure(FailureKind::OutOfMemory)).await.unwrap(), Outcome::Performed);
     assert_eq!(bench.state(run).await, RunState::Measured);
@@ -136,7 +136,8 @@ async fn a_run_without_results_fails_and_still_answers() {
     let job = bench.claim().await;
     assert_eq!(bench.queue.finish(&job.claim, &failure(FailureKind::NoResults)).await.unwrap(), Outcome::Performed);
     assert_eq!(bench.state(run).await, RunState::Failed(FailureKind::NoResults));
-    let kinds: Vec<_> = bench.store.outbox_of_run(run).await.unwrap().iter().map(|row| row.owed.kind).collect();
+    let kinds: Vec<_> =
+        bench.store.run_detail(run).await.unwrap().unwrap().outbox.iter().map(|row| row.owed.kind).collect();
     assert_eq!(kinds, [OwedKind::CheckRun, OwedKind::Notification], "no results, nothing to upload");
 }
 
@@ -149,7 +150,7 @@ async fn a_refused_upload_fails_the_run_and_nothing_owed_publishes_it() {
     let mut owing = plan(SHA, 1);
     owing.owed = vec![owed(OwedKind::Upload)];
     let run = bench.whole_run(&owing, 1.0).await;
-    let row = &bench.store.outbox_of_run(run).await.unwrap()[0];
+    let row = &bench.store.run_detail(run).await.unwrap().unwrap().outbox[0];
     let mut write = bench.store.write(Step::SettleDelivery).await.unwrap();
     let _refused = write.settle_owed(row.id, OwedState::Refused, Some("403"), bench.clock.now()).await.unwrap();
     write.commit().await.unwrap();
@@ -210,6 +211,34 @@ async fn a_fault_of_the_house_is_tried_three_times() {
     assert_eq!(bench.state(run).await, RunState::Failed(FailureKind::StartFailed));
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_is_read_as_it_stood_at_one_moment() {
+    let dir = tempfile::tempdir().unwrap();
+    let bench = bench(dir.path()).await;
+    let run = bench.submit(&plan(SHA, 1)).await;
+    let (store, queue, clock) = (bench.store.clone(), bench.queue.clone(), bench.clock.clone());
+    let working = tokio::spawn(async move {
+        // An outage is tried often: as many moves of one job as there can be.
+        while let Some(job) = queue.claim(&offer("host")).await.unwrap() {
+            let end = failure(FailureKind::RegistryUnavailable);
+            assert_eq!(queue.finish(&job.claim, &end).await.unwrap(), Outcome::Performed);
+            clock.advance(Duration::hours(2));
+        }
+    });
+    let mut last = None;
+    while !working.is_finished() || last.is_none() {
+        let detail = store.run_detail(run).await.unwrap().unwrap();
+        let job = &detail.jobs[0];
+        let held = job.attempts.last().is_some_and(|attempt| attempt.end.is_none());
+        assert_eq!(matches!(job.job.state, JobState::Claimed { .. }), held, "{detail:#?}");
+        let finished = matches!(job.job.state, JobState::Finished { .. });
+        assert_eq!(finished, matches!(detail.run.state, RunState::Failed(_)), "{detail:#?}");
+        last = Some(detail);
+    }
+    working.await.unwrap();
+    assert_eq!(store.run_detail(run).await.unwrap().unwrap().jobs[0].attempts.len(), 12);
+}
+
 #[tokio::test]
 async fn an_image_is_waited_for_and_given_up() {
     let dir = tempfile::tempdir().unwrap();
@@ -249,7 +278,7 @@ async fn a_cancelled_run_stops_its_runners_and_keeps_what_was_measured() {
     bench.measure(&job, SHA, &[1.0]).await;
     assert_eq!(bench.queue.cancel(partly, "by alice").await.unwrap(), Cancelled::Jobs { count: 2 });
     assert_eq!(bench.state(partly).await, RunState::Measured);
-    assert_eq!(bench.store.outbox_of_run(partly).await.unwrap()[0].job, Some(job.claim.job));
+    assert_eq!(bench.store.run_detail(partly).await.unwrap().unwrap().outbox[0].job, Some(job.claim.job));
 }
 
 #[tokio::test]

@@ -15,7 +15,7 @@ fn first_line(text: &str) -> &str {
 async fn a_run_is_followed_from_the_queue_to_its_result_and_a_restart_tells_nothing_again() {
     let site = Site::new().await;
     let merged = site.whole_run(&site.base, Trigger::Merge, 100.0).await;
-    assert!(site.store.outbox_of_run(merged).await.unwrap().is_empty(), "a merge owes no comment");
+    assert!(site.store.run_detail(merged).await.unwrap().unwrap().outbox.is_empty(), "a merge owes no comment");
     let head = site.pull.head();
     let run = site.submit(&head, site.by_labels()).await;
     let teller = site.teller();

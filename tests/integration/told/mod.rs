@@ -221,7 +221,7 @@ impl Site {
 
     /// How far a run's deliveries have come, by kind.
     async fn owed(&self, run: RunId, kind: OwedKind) -> Option<(OwedState, Option<String>)> {
-        let rows = self.store.outbox_of_run(run).await.unwrap();
+        let rows = self.store.run_detail(run).await.unwrap().unwrap().outbox;
         rows.into_iter().find(|row| row.owed.kind == kind).map(|row| (row.state, row.last_error))
     }
 
