@@ -168,8 +168,7 @@ impl Queue {
     /// The queue as it stands, each job with its place and the reason why it does not run yet.
     pub async fn view(&self) -> Result<QueueView, StoreError> {
         let at = self.clock.now();
-        let jobs = self.store.unfinished_jobs().await?;
-        let held = self.store.held_jobs(None).await?;
+        let (jobs, held) = self.store.unfinished_and_held().await?;
         let durations = self.durations(jobs.iter().map(|job| job.alike.clone())).await?;
         let mut runners = Vec::new();
         for row in self.store.runners().await? {

@@ -168,6 +168,12 @@ impl Store {
         read_unfinished(&self.readers).await
     }
 
+    /// All jobs that have not ended and those of them that hold devices, as they stood at one moment.
+    pub async fn unfinished_and_held(&self) -> Result<(Vec<QueuedJob>, Vec<HeldJob>), StoreError> {
+        let mut read = self.read().await?;
+        Ok((read_unfinished(&mut *read).await?, read_held(&mut *read, None).await?))
+    }
+
     /// The jobs that the runners on the host of `by` hold, oldest first.
     pub async fn jobs_held_on_host(&self, by: &RunnerName) -> Result<Vec<HeldJob>, StoreError> {
         Ok(on_host(by, read_held(&self.readers, None).await?))

@@ -197,8 +197,10 @@ fn write_config(folder: &Path, storage: &Path, host: &str, more: &str) -> PathBu
     path
 }
 
+/// A port below those that the system gives to whoever asks for any: it stays this registry's own while it is away.
 fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    let is_free = |port: &u16| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    std::iter::repeat_with(|| rand::random_range(10_000..32_000)).find(is_free).unwrap()
 }
 
 trait QueryDigest {
