@@ -11,6 +11,8 @@ use benchd::queue::slots::{Wanting, forecast};
 use benchd::queue::{AttemptEnd, ClaimOffer, ClaimedJob, Pace, Queue};
 use benchd::store::Store;
 use chrono::{DateTime, Duration, TimeZone, Utc};
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
 
 #[path = "shipped.rs"]
 mod shipped;
@@ -43,20 +45,6 @@ impl Packed {
     }
 }
 
-/// Numbers that depend on a seed alone (SplitMix64).
-struct Dice(u64);
-
-impl Dice {
-    /// A number from `low` up to `high`.
-    fn between(&mut self, low: i64, high: i64) -> i64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut bits = self.0;
-        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        low + i64::try_from((bits ^ (bits >> 31)) % u64::try_from(high - low).unwrap()).unwrap()
-    }
-}
-
 /// Measures `commits` commits after one whose durations were recorded. Every model takes a time of its own, by the
 /// number of its points; every job of it takes up to a tenth more or less.
 pub async fn simulate(dir: &Path, packing: Packing, commits: u32, seed: u64) -> Packed {
@@ -66,7 +54,7 @@ pub async fn simulate(dir: &Path, packing: Packing, commits: u32, seed: u64) -> 
     let queue = Queue::new(store.clone(), clock.clone(), Pace::default());
     let offer = ClaimOffer { by: "gpu-1".parse().unwrap(), host: host(packing), busy: Vec::new(), run: None };
     let planned = planned(&[]);
-    let mut dice = Dice(seed);
+    let mut dice = SmallRng::seed_from_u64(seed);
     let usual = usual_durations(&planned, &mut dice);
     let usual_of = |claimed: &ClaimedJob| {
         let n = planned.iter().position(|job| job.model == claimed.job.model).unwrap();
@@ -87,7 +75,7 @@ pub async fn simulate(dir: &Path, packing: Packing, commits: u32, seed: u64) -> 
     let mut stays = Vec::new();
     let (mut device_time, mut longest) = (Duration::zero(), Duration::zero());
     while let Some(claimed) = next(&queue, &offer, &mut running, &clock).await {
-        let takes = usual_of(&claimed) * i32::try_from(dice.between(900, 1100)).unwrap() / 1000;
+        let takes = usual_of(&claimed) * dice.random_range(900..1100) / 1000;
         device_time += takes * i32::try_from(claimed.job.target.count).unwrap();
         longest = longest.max(takes);
         let from = clock.now() - begin;
@@ -124,10 +112,10 @@ async fn next(
 }
 
 /// How long each model takes, by the number of its points.
-fn usual_durations(planned: &[PlannedJob], dice: &mut Dice) -> Vec<Duration> {
+fn usual_durations(planned: &[PlannedJob], dice: &mut SmallRng) -> Vec<Duration> {
     let takes = |job: &PlannedJob| {
         let points = i64::try_from(job.points.len()).unwrap();
-        Duration::seconds(600 + points * dice.between(30, 180))
+        Duration::seconds(600 + points * dice.random_range(30..180))
     };
     planned.iter().map(takes).collect()
 }
@@ -137,7 +125,7 @@ fn usual_durations(planned: &[PlannedJob], dice: &mut Dice) -> Vec<Duration> {
 #[allow(dead_code, reason = "the bench shows it, the test does not")]
 pub fn best_of_two_commits(seed: u64) -> f64 {
     let planned = planned(&[]);
-    let usual = usual_durations(&planned, &mut Dice(seed));
+    let usual = usual_durations(&planned, &mut SmallRng::seed_from_u64(seed));
     let since = Utc.with_ymd_and_hms(2026, 11, 22, 12, 0, 0).unwrap();
     let host = host(Packing::Pack);
     let device_time: Duration =

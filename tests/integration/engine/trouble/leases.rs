@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Case, NO_SCHEDULE, World, left, until_state};
 
-const LEASE: Duration = Duration::from_secs(3);
+const LEASE: Duration = Duration::from_secs(6);
 /// How long a stop may take before the test gives up, much less than a third of an hour.
 const PATIENCE: Duration = Duration::from_secs(180);
 
