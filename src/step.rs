@@ -151,6 +151,8 @@ steps! {
     FollowRepository = "follow a repository",
     /// Old deliveries are forgotten.
     ForgetDeliveries = "forget old deliveries",
+    /// No delivery is open up to here.
+    KeepDeliveriesSeen = "keep up to where deliveries were seen",
     /// Comments are read up to here.
     KeepCommentsSeen = "keep up to where comments were read",
     /// What a reconcile found is marked.

@@ -105,6 +105,18 @@ impl Write {
             .map_err(sql("forget old deliveries"))?;
         Ok(done.rows_affected())
     }
+
+    /// Keeps up to which instant, by GitHub's time, no delivery is open.
+    pub async fn keep_deliveries_seen(&mut self, at: DateTime<Utc>) -> Result<(), StoreError> {
+        let statement =
+            "insert into deliveries_seen (one, at) values (1, ?1) on conflict do update set at = excluded.at";
+        sqlx::query(statement)
+            .bind(at.timestamp_millis())
+            .execute(&mut *self.0)
+            .await
+            .map_err(sql("keep up to where deliveries were seen"))?;
+        Ok(())
+    }
 }
 
 impl Store {
@@ -139,12 +151,12 @@ impl Store {
         rows.iter().map(|row| Columns { table: "deliveries", row }.noun("sha")).collect()
     }
 
-    /// When the last delivery came.
-    pub async fn last_delivery_at(&self) -> Result<Option<DateTime<Utc>>, StoreError> {
-        let row = sqlx::query("select max(received_at) as last from deliveries")
-            .fetch_one(&self.readers)
+    /// Up to which instant, by GitHub's time, no delivery is open.
+    pub async fn deliveries_seen_at(&self) -> Result<Option<DateTime<Utc>>, StoreError> {
+        let row = sqlx::query("select at from deliveries_seen")
+            .fetch_optional(&self.readers)
             .await
-            .map_err(sql("read when the last delivery came"))?;
-        Columns { table: "deliveries", row: &row }.maybe_instant("last")
+            .map_err(sql("read up to where deliveries were seen"))?;
+        row.map(|row| Columns { table: "deliveries_seen", row: &row }.instant("at")).transpose()
     }
 }

@@ -241,6 +241,7 @@ fn migrations() -> Migrator {
         (9, "progress", include_str!("migrations/0009_progress.sql")),
         (11, "imports", include_str!("migrations/0011_imports.sql")),
         (12, "told", include_str!("migrations/0012_told.sql")),
+        (13, "deliveries_seen", include_str!("migrations/0013_deliveries_seen.sql")),
     ];
     let migration = |(version, name, text): (i64, &'static str, &'static str)| {
         Migration::new(version, name.into(), MigrationType::Simple, text.into_sql_str(), false)

@@ -104,6 +104,7 @@ fn rows_of(version: i64) -> String {
         9 => rows_of(6) + "update attempts set points_begun = 3;",
         11 => rows_of(9) + ROWS_11,
         12 => rows_of(11) + "update passes set driver = '570.86.15'; update pulls set turned_at = 1700000000000;",
+        13 => rows_of(12) + "insert into deliveries_seen values (1, 1700000000000);",
         other => panic!("migration {other} has no rows to be tested on: add them here"),
     }
 }

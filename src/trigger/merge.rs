@@ -24,10 +24,13 @@ use crate::store::{BranchCommit, Commit, NewRun, RunTerms, StoreError, Write};
 /// How far the last tip is looked for, in commits along first parents.
 const LOOK_BACK: usize = 100;
 
+/// How far it is looked for when it is not among those: weeks of merges.
+const FAR_LOOK_BACK: usize = 1000;
+
 /// For how long deliveries say what was a tip.
 const TOLD_FOR: TimeDelta = TimeDelta::days(7);
 
-/// For so many commits that no delivery told of GitHub is asked whether one was a merge.
+/// For so many commits that no delivery told of GitHub is asked whether one was a merge; older ones are taken for merges.
 const MOST_ASKED: usize = 10;
 
 /// What came of a look at a branch.
@@ -131,15 +134,22 @@ pub async fn look_at_branch(
         return not_measured("merges into the branch are not measured (`triggers.merge.enabled`, `branch`)");
     }
     let source = source_of(context, repository)?;
-    let commits = match source.branch(&repository.name, branch, LOOK_BACK).await {
-        Ok(found) => found.commits,
-        Err(HistoryError::NoBranch { .. }) => return Ok(MergeAnswer::Absent),
-        Err(error) => return Err(error.into()),
-    };
+    let before = context.store.branch_tip(&repository.name, branch).await?;
+    let mut commits = Vec::new();
+    for look_back in [LOOK_BACK, FAR_LOOK_BACK] {
+        commits = match source.branch(&repository.name, branch, look_back).await {
+            Ok(found) => found.commits,
+            Err(HistoryError::NoBranch { .. }) => return Ok(MergeAnswer::Absent),
+            Err(error) => return Err(error.into()),
+        };
+        let found = before.as_ref().is_none_or(|before| commits.iter().any(|commit| commit.sha == *before));
+        if found || commits.len() < look_back {
+            break;
+        }
+    }
     let Some(tip) = commits.first().map(|commit| commit.sha.clone()) else { return Ok(MergeAnswer::Absent) };
     let told = context.store.delivered_tips(&repository.name, &format!("refs/heads/{branch}"), now - TOLD_FOR).await?;
     let mut tips: BTreeSet<CommitSha> = told.into_iter().collect();
-    let before = context.store.branch_tip(&repository.name, branch).await?;
     let (news, rewritten) = news(&commits, before.as_ref(), &tips);
     let selected = wants_target(&repository.selection.merge.targets, &context.target);
     if news.is_empty() || !selected {
@@ -153,10 +163,13 @@ pub async fn look_at_branch(
         };
     }
     if let CommitSource::GitHub(github) = &source {
-        let untold = news.iter().skip(1).filter(|commit| !tips.contains(&commit.sha)).take(MOST_ASKED);
-        for commit in untold.map(|commit| commit.sha.clone()).collect::<Vec<_>>() {
+        let untold = news.iter().skip(1).map(|commit| &commit.sha).filter(|sha| !tips.contains(*sha));
+        let untold: Vec<_> = untold.cloned().collect();
+        for (at, commit) in untold.into_iter().enumerate() {
             let merged = PullState::Merged { commit: Some(commit.clone()) };
-            if github.pulls_of(&repository.name, &commit).await?.iter().any(|pull| pull.state == merged) {
+            if at >= MOST_ASKED
+                || github.pulls_of(&repository.name, &commit).await?.iter().any(|pull| pull.state == merged)
+            {
                 tips.insert(commit);
             }
         }

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use chrono::{SubsecRound, TimeDelta};
+use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 use serde::Serialize;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -16,7 +16,7 @@ use super::merge::source_of;
 use super::policy::wants_target;
 use super::source::HistoryError;
 use crate::config::{ForkPolicy, PullRequestTrigger, RepositoryConfig};
-use crate::github::{Acting, GitHub, HookDelivery, Pull, Tag};
+use crate::github::{Acting, GitHub, GitHubError, HookDelivery, Pull, Tag};
 use crate::health::{Health, Part, Pulse};
 use crate::model::{Origin, Standing};
 use crate::step::Step;
@@ -28,8 +28,11 @@ const REASON: &str = "reconcile";
 /// GitHub delivers again only what is younger (3 days), with an hour to spare.
 const REDELIVERED_FOR: TimeDelta = TimeDelta::hours(71);
 
-/// Deliveries are looked for so far back when none has come yet.
+/// Deliveries are looked for so far back the first time.
 const FIRST_LOOK_BACK: TimeDelta = TimeDelta::hours(1);
+
+/// A delivery is listed so soon after it was made, and tried no longer.
+const LISTED_WITHIN: TimeDelta = TimeDelta::minutes(10);
 
 /// At most so many deliveries are asked for again at a time.
 const MOST_REDELIVERED: usize = 20;
@@ -333,19 +336,40 @@ pub async fn redeliver(context: &Context) -> Result<(), LookError> {
         return Ok(());
     }
     let now = context.clock.now();
-    let last = context.store.last_delivery_at().await?.unwrap_or(now - FIRST_LOOK_BACK);
-    // What failed while others came is a little older than the last one that came.
-    let since = (last - FIRST_LOOK_BACK).max(now - REDELIVERED_FOR);
+    let seen = context.store.deliveries_seen_at().await?;
+    let since = seen.map_or(now - FIRST_LOOK_BACK, |seen| seen - LISTED_WITHIN).max(now - REDELIVERED_FOR);
     let tried = github.hook_deliveries(since).await?;
-    for id in failed(&tried).into_iter().take(MOST_REDELIVERED) {
+    let open = failed(&tried);
+    for Open { last, .. } in open.iter().take(MOST_REDELIVERED) {
         tracing::info!("asking GitHub for a delivery that failed once more");
-        github.redeliver(id).await?;
+        match github.redeliver(*last).await {
+            Err(GitHubError::Invalid { message, .. }) => {
+                tracing::warn!("GitHub does not deliver {last} again: {message}")
+            }
+            redelivered => redelivered?,
+        }
+    }
+    // Whether it is taken now is seen the next time.
+    let upto = open.first().map(|open| open.since).or_else(|| tried.iter().map(|tried| tried.delivered_at).max());
+    if let Some(upto) = upto.filter(|upto| Some(*upto) != seen) {
+        let mut write = context.store.write(Step::KeepDeliveriesSeen).await?;
+        write.keep_deliveries_seen(upto).await?;
+        write.commit().await?;
     }
     Ok(())
 }
 
-/// Pure: the last attempt of every delivery of a known event that never was taken and has not failed too often.
-fn failed(tried: &[HookDelivery]) -> Vec<u64> {
+/// A delivery that may be asked for again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Open {
+    /// When it was tried first.
+    since: DateTime<Utc>,
+    /// Its last attempt.
+    last: u64,
+}
+
+/// Pure: every delivery of a known event that never was taken and has not failed too often, oldest first.
+fn failed(tried: &[HookDelivery]) -> Vec<Open> {
     let mut events: BTreeMap<&str, Vec<&HookDelivery>> = BTreeMap::new();
     for attempt in tried {
         events.entry(attempt.guid.as_str()).or_default().push(attempt);
@@ -354,13 +378,16 @@ fn failed(tried: &[HookDelivery]) -> Vec<u64> {
         let known = attempts.iter().all(|attempt| event_name(&attempt.event) != "other");
         known && attempts.len() < MOST_TRIES && !attempts.iter().any(|attempt| attempt.was_taken())
     });
-    open.filter_map(|attempts| attempts.iter().max_by_key(|attempt| attempt.id).map(|attempt| attempt.id)).collect()
+    let since = |attempts: &[&HookDelivery]| attempts.iter().map(|attempt| attempt.delivered_at).min();
+    let last = |attempts: &[&HookDelivery]| attempts.iter().map(|attempt| attempt.id).max();
+    let mut open: Vec<_> =
+        open.filter_map(|attempts| Some(Open { since: since(&attempts)?, last: last(&attempts)? })).collect();
+    open.sort_unstable();
+    open
 }
 
 #[cfg(test)]
 mod tests {
-    use chrono::DateTime;
-
     use super::*;
     use crate::github::{PullSide, PullState};
     use crate::model::{CommitSha, Origin};
@@ -422,10 +449,11 @@ mod tests {
 
     #[test]
     fn a_delivery_that_was_never_taken_is_asked_for_again_and_not_for_ever() {
-        let tried = |id, guid: &str, event: &str, status_code| HookDelivery {
-            id,
+        let at = |id: i64| DateTime::UNIX_EPOCH + TimeDelta::minutes(id);
+        let tried = |id: i64, guid: &str, event: &str, status_code| HookDelivery {
+            id: id.try_into().unwrap(),
             guid: guid.to_owned(),
-            delivered_at: DateTime::UNIX_EPOCH,
+            delivered_at: at(id),
             redelivery: false,
             status_code,
             event: event.to_owned(),
@@ -441,7 +469,8 @@ mod tests {
             tried(6, "hopeless", "push", 400),
             tried(7, "hopeless", "push", 400),
             tried(8, "hopeless", "push", 400),
+            tried(9, "a later one", "push", 0),
         ];
-        assert_eq!(failed(&all), [2]);
+        assert_eq!(failed(&all), [Open { since: at(1), last: 2 }, Open { since: at(9), last: 9 }]);
     }
 }

@@ -96,6 +96,42 @@ async fn an_app_asks_for_deliveries_that_failed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_deliveries_of_a_long_outage_are_asked_for_again() {
+    const LOST: u32 = 45;
+    let desk = Desk::app().await;
+    desk.follow().await;
+    desk.hooked();
+    desk.repo.commit("work", CommitSpec::new("faster"));
+    let pull = desk.repo.open(PullSpec::new("work"));
+    desk.hear().await;
+    redeliver(&desk.context).await.unwrap();
+    desk.gh.delivery_fault("pull_request", Some("labeled"), DeliveryFault::Lost, LOST);
+    for number in 0..LOST {
+        pull.label(&format!("label-{number}"));
+        desk.pass(TimeDelta::minutes(10));
+    }
+    desk.gh.settled().await;
+    // What comes after it hides nothing of what was lost.
+    pull.label("ready");
+    desk.hear().await;
+    for _ in 0..3 {
+        redeliver(&desk.context).await.unwrap();
+        desk.gh.settled().await;
+        desk.pass(TimeDelta::minutes(5));
+    }
+    let deliveries = desk.gh.deliveries();
+    let taken = |guid: &str| {
+        deliveries.iter().any(|tried| tried.guid == guid && tried.status.is_some_and(|status| status < 300))
+    };
+    let open: Vec<_> = deliveries.iter().filter(|tried| tried.hooked && !taken(&tried.guid)).collect();
+    let open: Vec<_> = open.iter().map(|tried| (&tried.event, tried.status, tried.attempts)).collect();
+    assert!(open.is_empty(), "{open:?}");
+    desk.gh.forget_calls();
+    redeliver(&desk.context).await.unwrap();
+    assert_eq!(desk.gh.calls().to("POST", "/app/hook/deliveries/*/attempts").count(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_follows_github_anonymously() {
     let desk = Desk::acting("", |_, dir, _| {
         fs::write(dir.join("unused"), "x").unwrap();

@@ -14,10 +14,11 @@ use super::daemon::{Daemon, LOOK_EVERY, PATIENCE, Place, until};
 const SIDE_BY_SIDE: usize = 6;
 
 /// The steps that are visited, each before and after.
-const STEPS: [Step; 17] = [
+const STEPS: [Step; 18] = [
     Step::FollowRepository,
     Step::KeepTip,
     Step::KeepTags,
+    Step::KeepDeliveriesSeen,
     Step::KeepCommentsSeen,
     Step::MarkFound,
     Step::ForgetDeliveries,

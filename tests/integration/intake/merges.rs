@@ -122,6 +122,30 @@ async fn above_the_backlog_the_newest_takes_the_place_of_all_that_wait() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn merges_of_a_weekend_without_a_webhook_are_passed_over_and_kept() {
+    for merges in [36, 106] {
+        let desk = Desk::new("").await;
+        desk.follow().await;
+        let mut shas = Vec::new();
+        for number in 0..merges {
+            shas.push(pull(&desk, &format!("work-{number}")).merge());
+        }
+        desk.pass(TimeDelta::hours(60));
+        assert_eq!(desk.reconcile().await, ["merge main"]);
+        let answers = desk.take().await;
+        let [LookAnswer::Merge(MergeAnswer::Moved(moved))] = answers.as_slice() else { panic!("{answers:?}") };
+        assert_eq!((moved.superseded.len(), moved.rewritten), (merges - 1, false));
+        let newest = desk.runs().await.into_iter().find(|run| run.state.phase() == RunPhase::Queued).unwrap();
+        assert_eq!(newest.sha.as_str(), shas[merges - 1]);
+        for (number, sha) in shas.iter().enumerate() {
+            let commit = desk.context.store.commit(&newest.repository, &sha.parse().unwrap()).await.unwrap().unwrap();
+            let parent = number.checked_sub(1).map(|before| shas[before].parse().unwrap());
+            assert!(parent.is_none() || commit.first_parent == parent, "merge {number} is kept with its parent");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn other_branches_test_merges_and_deleted_branches_are_not_measured() {
     let desk = Desk::new("").await;
     desk.follow().await;

@@ -112,6 +112,7 @@ fn story(step: Step) -> Story {
         | Step::RefuseStart
         | Step::FollowRepository
         | Step::ForgetDeliveries
+        | Step::KeepDeliveriesSeen
         | Step::KeepCommentsSeen
         | Step::MarkFound
         | Step::KeepTags

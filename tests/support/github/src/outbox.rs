@@ -223,7 +223,8 @@ impl World {
             repository_id: payload.pointer("/repository/id").and_then(Value::as_u64),
             redelivery: false,
             body: payload.to_string(),
-            delivered_at: None,
+            // One that is lost was tried at once, too.
+            delivered_at: Some(self.clock.now_s()),
             status: None,
             attempts: 0,
             hooked: self.outbox.target.is_some(),
