@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -102,7 +102,15 @@ pub struct Health {
 #[derive(Debug, Default)]
 struct Known {
     troubles: BTreeMap<Part, (String, DateTime<Utc>)>,
-    tasks: BTreeMap<&'static str, (DateTime<Utc>, Duration)>,
+    tasks: BTreeMap<&'static str, Task>,
+}
+
+/// A task's last sign of life. Silence is measured by a clock that nobody sets.
+#[derive(Clone, Copy, Debug)]
+struct Task {
+    beat: Instant,
+    beat_at: DateTime<Utc>,
+    silent_for: Duration,
 }
 
 /// A task's way to show that it lives. Dropping it says that the task has ended as it should.
@@ -148,7 +156,8 @@ impl Health {
 
     /// A task begins; from now on it must show a sign of life at least every `silent_for`.
     pub fn task(&self, task: &'static str, silent_for: Duration) -> Pulse {
-        self.known().tasks.insert(task, (self.clock.now(), silent_for));
+        let begun = Task { beat: Instant::now(), beat_at: self.clock.now(), silent_for };
+        self.known().tasks.insert(task, begun);
         Pulse { health: self.clone(), task }
     }
 
@@ -165,12 +174,9 @@ impl Health {
 
     /// The tasks that have been silent for too long.
     pub fn silent_tasks(&self) -> Vec<SilentTask> {
-        let now = self.clock.now();
         let known = self.known();
-        let silent = known.tasks.iter().filter(|(_, (last, allowed))| {
-            now.signed_duration_since(*last).to_std().is_ok_and(|silent| silent > *allowed)
-        });
-        silent.map(|(task, (last, _))| SilentTask { task: (*task).to_owned(), silent_since: *last }).collect()
+        let silent = known.tasks.iter().filter(|(_, task)| task.beat.elapsed() > task.silent_for);
+        silent.map(|(name, task)| SilentTask { task: (*name).to_owned(), silent_since: task.beat_at }).collect()
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -183,8 +189,8 @@ impl Pulse {
     /// Shows that the task lives.
     pub fn beat(&self) {
         let now = self.health.clock.now();
-        if let Some((last, _)) = self.health.known().tasks.get_mut(self.task) {
-            *last = now;
+        if let Some(task) = self.health.known().tasks.get_mut(self.task) {
+            (task.beat, task.beat_at) = (Instant::now(), now);
         }
     }
 }
@@ -234,33 +240,36 @@ mod tests {
         assert_eq!(health.troubles(), []);
     }
 
-    #[test]
-    fn a_silent_task_shows_until_it_beats_or_ends() {
+    #[tokio::test]
+    async fn a_silent_task_shows_until_it_ends() {
         let clock = Clock::manual(DateTime::UNIX_EPOCH);
         let health = Health::new(clock.clone());
-        let pulse = health.task("settle", Duration::from_secs(60));
-        clock.advance(chrono::Duration::seconds(61));
-        assert_eq!(health.silent_tasks()[0].task, "settle");
+        let _patient = health.task("sweep", Duration::from_secs(3600));
+        for step in [chrono::Duration::days(1), chrono::Duration::hours(-24)] {
+            clock.advance(step);
+            assert_eq!(health.silent_tasks(), [], "a clock that steps makes nobody silent");
+        }
+        let pulse = health.task("settle", Duration::ZERO);
+        let silent_since = |at: DateTime<Utc>| [SilentTask { task: "settle".to_owned(), silent_since: at }];
+        tokio::time::sleep(Duration::from_millis(2)).await;
+        assert_eq!(health.silent_tasks(), silent_since(DateTime::UNIX_EPOCH));
+        clock.advance(chrono::Duration::minutes(1));
         pulse.beat();
-        assert_eq!(health.silent_tasks(), []);
-        clock.advance(chrono::Duration::hours(-1));
-        assert_eq!(health.silent_tasks(), [], "a clock that steps back makes nobody silent");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+        assert_eq!(health.silent_tasks(), silent_since(clock.now()), "since it beat last");
         drop(pulse);
-        clock.advance(chrono::Duration::days(1));
         assert_eq!(health.silent_tasks(), []);
     }
 
     #[test]
     fn a_task_that_panics_stays_wanted() {
-        let clock = Clock::manual(DateTime::UNIX_EPOCH);
-        let health = Health::new(clock.clone());
-        let pulse = health.task("worker", Duration::from_secs(1));
+        let health = Health::new(Clock::manual(DateTime::UNIX_EPOCH));
+        let pulse = health.task("worker", Duration::ZERO);
         let panicked = std::thread::spawn(move || {
             let _pulse = pulse;
             panic!("a mistake");
         });
         assert!(panicked.join().is_err());
-        clock.advance(chrono::Duration::seconds(2));
         assert_eq!(health.silent_tasks().len(), 1);
     }
 }

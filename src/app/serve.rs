@@ -1,12 +1,14 @@
 //! The daemon: named tasks that each look at the rows and move them one step, until it is told to stop. Everything it
 //! does is repeatable, so that a kill at any moment is a restart.
 
+use std::collections::BTreeMap;
 use std::fs::{File, TryLockError};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::{StreamExt, stream};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -19,7 +21,7 @@ use crate::executor::device::DeviceInventory;
 use crate::executor::room::disk_room;
 use crate::health::{Health, Part, Pulse, Trouble, with_causes};
 use crate::http::{self, AppState};
-use crate::model::RunnerName;
+use crate::model::{Platform, RunnerName};
 use crate::publish::outbox::{Delivery, Outbox};
 use crate::publish::tell::Teller;
 use crate::queue::slots::Inventory;
@@ -27,7 +29,7 @@ use crate::queue::spec::{ImageOrder, JobSpec};
 use crate::queue::{Pace, Queue};
 use crate::registry::{Finding, Presence, Registry, RegistrySettings};
 use crate::store::artifacts::Artifacts;
-use crate::store::{JobRow, Store, StoreError};
+use crate::store::{Store, StoreError};
 use crate::trigger::{Context, looks, reconcile, schedule};
 
 /// Name of the file that a running daemon locks in its state directory.
@@ -35,6 +37,8 @@ pub const LOCK_FILE: &str = "benchd.lock";
 /// How often the rows are looked at when nothing that this process wrote wakes a task. Every task waits first, so that
 /// a fault that repeats is no busy loop.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// How many images are looked for side by side.
+const LOOKS_AT_ONCE: usize = 8;
 /// How often old artifacts are removed.
 const SWEEP_EVERY: Duration = Duration::from_secs(600);
 /// How long after the stop a task may go on with what it is at (an upload, a look-up) before that is broken off.
@@ -339,42 +343,57 @@ async fn sweep_one(daemon: Arc<Daemon>) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Looks for the images that jobs wait for.
+/// Looks for the images that jobs wait for: each once, several side by side, so that a registry that hangs keeps
+/// nobody from another.
 async fn look_one(daemon: Arc<Daemon>) -> Result<(), StoreError> {
+    let mut jobs_of = BTreeMap::new();
     for job in daemon.queue.due_looks().await? {
-        look_for_image(&daemon, &job).await?;
+        match serde_json::from_value::<JobSpec>(job.spec.clone()) {
+            Ok(spec) => {
+                let image = (spec.repository.clone(), spec.branch.clone(), spec.sha.clone(), job.target.platform);
+                let asked = (image, job.spec.get("image").map(ToString::to_string));
+                jobs_of.entry(asked).or_insert((spec, job.target.platform, Vec::new())).2.push(job.id);
+            }
+            Err(error) => {
+                let _waiting = daemon.queue.image_unknown(job.id, "(unreadable job)", &error.to_string()).await?;
+            }
+        }
+    }
+    if jobs_of.is_empty() {
+        return forget_registry(&daemon).await;
+    }
+    let looks = jobs_of.into_values().map(|(spec, platform, jobs)| {
+        let daemon = &daemon;
+        async move { (jobs, find(daemon, platform, &spec).await) }
+    });
+    let mut found = stream::iter(looks).buffer_unordered(LOOKS_AT_ONCE);
+    while let Some((jobs, (asked, found))) = found.next().await {
+        match &found {
+            Ok(_) => daemon.health.well(Part::Registry),
+            Err(error) => daemon.health.trouble(Part::Registry, error.clone()),
+        }
+        for job in jobs {
+            match &found {
+                Ok(Presence::Present { .. }) => daemon.queue.image_found(job).await.map(drop)?,
+                Ok(Presence::Absent) => daemon.queue.image_still_absent(job, &asked).await.map(drop)?,
+                Err(error) => daemon.queue.image_unknown(job, &asked, error).await.map(drop)?,
+            }
+        }
     }
     Ok(())
 }
 
-async fn look_for_image(daemon: &Daemon, job: &JobRow) -> Result<(), StoreError> {
-    let spec: JobSpec = match serde_json::from_value(job.spec.clone()) {
-        Ok(spec) => spec,
-        Err(error) => {
-            let _waiting = daemon.queue.image_unknown(job.id, "(unreadable job)", &error.to_string()).await?;
-            return Ok(());
-        }
-    };
-    let (asked, found) = find(daemon, job, &spec).await;
-    match found {
-        Ok(Presence::Present { .. }) => {
-            daemon.health.well(Part::Registry);
-            let _outcome = daemon.queue.image_found(job.id).await?;
-        }
-        Ok(Presence::Absent) => {
-            daemon.health.well(Part::Registry);
-            let _waiting = daemon.queue.image_still_absent(job.id, &asked).await?;
-        }
-        Err(error) => {
-            daemon.health.trouble(Part::Registry, error.clone());
-            let _waiting = daemon.queue.image_unknown(job.id, &asked, &error).await?;
-        }
+/// A registry that nobody asks any more is in nobody's way.
+async fn forget_registry(daemon: &Daemon) -> Result<(), StoreError> {
+    let is_told = daemon.health.troubles().iter().any(|trouble| trouble.part == Part::Registry);
+    if is_told && daemon.store.unfinished_jobs().await?.is_empty() {
+        daemon.health.well(Part::Registry);
     }
     Ok(())
 }
 
 /// What was asked for, and whether it is there; an error with its causes.
-async fn find(daemon: &Daemon, job: &JobRow, spec: &JobSpec) -> (String, Result<Presence, String>) {
+async fn find(daemon: &Daemon, platform: Platform, spec: &JobSpec) -> (String, Result<Presence, String>) {
     match &spec.image {
         ImageOrder::Reference(text) => {
             let found = match text.parse() {
@@ -384,12 +403,8 @@ async fn find(daemon: &Daemon, job: &JobRow, spec: &JobSpec) -> (String, Result<
             (text.clone(), found)
         }
         ImageOrder::Source(source) => {
-            let request = crate::config::ImageRequest {
-                repo: &spec.repository,
-                branch: &spec.branch,
-                sha: &spec.sha,
-                platform: job.target.platform,
-            };
+            let request =
+                crate::config::ImageRequest { repo: &spec.repository, branch: &spec.branch, sha: &spec.sha, platform };
             match daemon.registry.find(source, request).await {
                 Ok(Finding::Present { reference, digest }) => (reference.to_string(), Ok(Presence::Present { digest })),
                 Ok(Finding::Absent { reference }) => {

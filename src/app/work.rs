@@ -21,7 +21,7 @@ use crate::executor::job::{JobEvent, Worker};
 use crate::executor::life::remove_leftovers;
 use crate::executor::telemetry::{Usage, usage};
 use crate::health::{Health, Part, Pulse, with_causes};
-use crate::model::{BusyDevice, Conclusion, DeviceId, FailureKind, JobState};
+use crate::model::{BusyDevice, Conclusion, DeviceId, FailureKind, JobId, JobState};
 use crate::queue::{AttemptEnd, ClaimOffer, ClaimedJob, Heartbeat};
 use crate::store::{JobRow, RunFilter, StoreError};
 use crate::trigger::Context;
@@ -54,17 +54,14 @@ pub(super) async fn run(
     let Some(engine) = engine(&daemon, &pulse, &stop).await else { return Ok(()) };
     let worker = Arc::new(worker_on(&daemon, engine));
     let mut jobs = JoinSet::new();
-    match adopt(&daemon, &worker).await {
-        Ok(adopted) => {
-            for claimed in adopted {
-                tracing::info!(job.id = %claimed.claim.job, job.attempt = claimed.claim.attempt, "adopting a job");
-                if may_begin(&daemon, &context, &claimed).await {
-                    begin(&mut jobs, &daemon.health, &worker, claimed);
-                }
-            }
+    let Some(adopted) = adopted(&daemon, &pulse, &stop).await else { return Ok(()) };
+    for claimed in adopted {
+        tracing::info!(job.id = %claimed.claim.job, job.attempt = claimed.claim.attempt, "adopting a job");
+        if may_begin(&daemon, &context, &claimed).await {
+            begin(&mut jobs, &daemon.health, &worker, claimed);
         }
-        Err(error) => tracing::warn!("failed to look for jobs to adopt: {}", with_causes(&error)),
     }
+    let mut is_swept = sweep_engine(&daemon, &worker).await;
     let mut clearing = interval(CLEAR_EVERY);
     clearing.set_missed_tick_behavior(MissedTickBehavior::Delay);
     // The first tick comes at once.
@@ -89,7 +86,10 @@ pub(super) async fn run(
             Some(ended) = jobs.join_next() => { ended?; }
             // The sender lives as long as the store.
             _sender = changes.changed() => {}
-            _ = clearing.tick() => clear(&daemon, &worker).await,
+            _ = clearing.tick() => {
+                clear(&daemon, &worker).await;
+                is_swept = is_swept || sweep_engine(&daemon, &worker).await;
+            }
             _ = presenting.tick() => present(&daemon).await,
             () = tokio::time::sleep(ASK_EVERY) => {}
         }
@@ -151,8 +151,27 @@ async fn engine(daemon: &Daemon, pulse: &Pulse, stop: &CancellationToken) -> Opt
     }
 }
 
-/// The jobs that this runner still holds, their leases renewed; containers of attempts that are over are removed.
-async fn adopt(daemon: &Daemon, worker: &Worker) -> Result<Vec<ClaimedJob>, StoreError> {
+/// The jobs that this runner still holds, as soon as the store can be written: a job that is not adopted runs on beside
+/// its next attempt. `None` when the daemon stops before.
+async fn adopted(daemon: &Daemon, pulse: &Pulse, stop: &CancellationToken) -> Option<Vec<ClaimedJob>> {
+    loop {
+        pulse.beat();
+        match adopt(daemon).await {
+            Ok(adopted) => return Some(adopted),
+            Err(error) => {
+                tracing::warn!("failed to look for jobs to adopt, trying again: {}", with_causes(&error));
+                daemon.health.trouble(Part::Database, with_causes(&error));
+            }
+        }
+        tokio::select! {
+            () = stop.cancelled() => return None,
+            () = tokio::time::sleep(WRITE_AGAIN_AFTER) => {}
+        }
+    }
+}
+
+/// The jobs that this runner still holds, their leases renewed.
+async fn adopt(daemon: &Daemon) -> Result<Vec<ClaimedJob>, StoreError> {
     let mut held = Vec::new();
     for claimed in daemon.queue.held(&daemon.name).await? {
         match daemon.queue.heartbeat(&claimed.claim).await? {
@@ -160,20 +179,42 @@ async fn adopt(daemon: &Daemon, worker: &Worker) -> Result<Vec<ClaimedJob>, Stor
             Heartbeat::Lost => {}
         }
     }
+    Ok(held)
+}
+
+/// Removes the containers of attempts that are over; whether that was done.
+async fn sweep_engine(daemon: &Daemon, worker: &Worker) -> bool {
+    let known = match held_attempts(daemon).await {
+        Ok(known) => known,
+        Err(error) => {
+            tracing::warn!("failed to look for left containers, trying again: {}", with_causes(&error));
+            return false;
+        }
+    };
+    // Only what this store knows to be over: another benchd may use the same engine.
+    let keep = |pass: &PassId| known.get(&pass.job).is_none_or(|held| *held == Some(pass.attempt));
+    match remove_leftovers(&worker.engine, keep).await {
+        Ok(removed) if removed.is_empty() => true,
+        Ok(removed) => {
+            tracing::info!("removed {} containers of attempts that are over", removed.len());
+            true
+        }
+        Err(error) => {
+            tracing::warn!("failed to look for left containers, trying again: {}", with_causes(&error));
+            false
+        }
+    }
+}
+
+/// The jobs of the newest runs, each with the attempt that somebody holds.
+async fn held_attempts(daemon: &Daemon) -> Result<BTreeMap<JobId, Option<u32>>, StoreError> {
     let mut known = BTreeMap::new();
     for run in daemon.store.list_runs(1000, &RunFilter::default()).await? {
         for job in daemon.store.jobs_of_run(run.run.id).await? {
             known.insert(job.id, held_attempt(&job));
         }
     }
-    // Only what this store knows to be over: another benchd may use the same engine.
-    let keep = |pass: &PassId| known.get(&pass.job).is_none_or(|held| *held == Some(pass.attempt));
-    match remove_leftovers(&worker.engine, keep).await {
-        Ok(removed) if removed.is_empty() => {}
-        Ok(removed) => tracing::info!("removed {} containers of attempts that are over", removed.len()),
-        Err(error) => tracing::warn!("failed to look for left containers: {}", with_causes(&error)),
-    }
-    Ok(held)
+    Ok(known)
 }
 
 /// Says that this host is there, with what it offers.

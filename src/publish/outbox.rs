@@ -18,8 +18,8 @@ use crate::model::{Conclusion, JobPhase, JobState, RepoName, RunId};
 use crate::objects::Patience;
 use crate::queue::spec::{JobSpec, UploadOrder};
 use crate::queue::{Queue, configurations};
-use crate::results::Expectation;
 use crate::results::record::{Metadata, WireNumber};
+use crate::results::{CheckError, Expectation};
 use crate::step::Step;
 use crate::store::artifacts::{Artifacts, AttemptKey};
 use crate::store::{JobRow, OutboxRow, OwedKind, OwedState, Store, StoreError};
@@ -90,6 +90,24 @@ enum UploadError {
     Send(#[from] SendError),
     #[error("failed to wait for the preparation")]
     Join(#[from] tokio::task::JoinError),
+}
+
+impl UploadError {
+    /// Whether no later try can help. A disk that cannot be read now may be read later.
+    fn is_final(&self) -> bool {
+        match self {
+            Self::NoJob | Self::Payload(_) => true,
+            Self::Prepare(PrepareError::Check(CheckError::Directory { source, .. })) => {
+                source.kind() == std::io::ErrorKind::NotFound
+            }
+            Self::Prepare(_)
+            | Self::Store(_)
+            | Self::Siblings
+            | Self::Destination(_)
+            | Self::Send(_)
+            | Self::Join(_) => false,
+        }
+    }
 }
 
 impl Outbox {
@@ -182,11 +200,9 @@ impl Outbox {
             Ok(delivery) => Ok(delivery),
             Err(UploadError::Store(error)) => Err(error),
             Err(UploadError::Siblings) => Ok(Delivery::Waiting { next_at: self.clock.now() + SIBLING_WAIT }),
-            // What was measured cannot be read again: no later try helps.
-            Err(error @ (UploadError::NoJob | UploadError::Payload(_) | UploadError::Prepare(_))) => {
-                Ok(Delivery::Refused(format!("{:#}", anyhow::Error::from(error))))
-            }
-            Err(error @ (UploadError::Destination(_) | UploadError::Send(_) | UploadError::Join(_))) => {
+            // What was measured is not there any more: no later try helps.
+            Err(error) if error.is_final() => Ok(Delivery::Refused(format!("{:#}", anyhow::Error::from(error)))),
+            Err(error) => {
                 let doubled = FIRST_WAIT.saturating_mul(2_u32.saturating_pow(row.attempts));
                 let next_at = self.clock.now() + doubled.min(LONGEST_WAIT);
                 Ok(Delivery::Postponed { reason: format!("{:#}", anyhow::Error::from(error)), next_at })

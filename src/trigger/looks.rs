@@ -180,8 +180,9 @@ pub async fn run(context: Context, health: Health, pulse: Pulse, shutdown: Cance
             () = shutdown.cancelled() => return,
             done = take_due(&context, &health, &mut rest) => done,
         };
-        health.report(Part::Database, &done);
         if let Err(error) = done {
+            // Reading alone may work while nothing can be written: well it is when settling says so.
+            health.trouble(Part::Database, crate::health::with_causes(&error));
             tracing::warn!("failed to look at GitHub, trying again: {}", crate::health::with_causes(&error));
         }
     }

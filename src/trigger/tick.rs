@@ -77,6 +77,9 @@ pub struct Unknown {
     /// Of which model, where it was not everything.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
+    /// On how many devices, where it was not everything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub count: Option<u32>,
     /// Because of which commit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sha: Option<CommitSha>,
@@ -121,17 +124,23 @@ struct Draft {
 /// Only when the store fails; everything else is an answer.
 pub async fn answer_tick(context: &Context, tick: &TickRow) -> Result<Answered, StoreError> {
     let key = &tick.key;
-    let passed = |why: String| Draft { answer: Answer { passed: Some(why), ..Answer::default() }, ..Draft::default() };
+    let before: Answer = tick.answer.as_ref().and_then(|answer| Answer::deserialize(answer).ok()).unwrap_or_default();
+    // What could not be said before is still to be said when triggers are resumed.
+    let passed = |why| Draft { answer: Answer { passed: Some(why), ..before.clone() }, ..Draft::default() };
     let draft = match (context.queue.pause_of(&Control::Triggers).await?, context.repository(Some(&key.repository))) {
         (Some(pause), _) => passed(pause.to_string()),
-        (None, Err(error)) => passed(error.to_string()),
-        (None, Ok(repository)) => draft(context, repository).await?,
+        (None, Err(error)) => {
+            Draft { answer: Answer { unknown: Vec::new(), ..passed(error.to_string()).answer }, ..Draft::default() }
+        }
+        (None, Ok(repository)) => draft(context, repository, &before).await?,
     };
     write_down(context, key, tick.attempts, draft).await
 }
 
-async fn draft(context: &Context, repository: &RepositoryConfig) -> Result<Draft, StoreError> {
-    let mut draft = Draft::default();
+/// The answer to a tick that was answered in part `before`: what was said then stays said.
+async fn draft(context: &Context, repository: &RepositoryConfig, before: &Answer) -> Result<Draft, StoreError> {
+    let said = Answer { passed: None, unknown: Vec::new(), ..before.clone() };
+    let mut draft = Draft { answer: said, ..Draft::default() };
     let configured = &repository.selection.schedule;
     if !wants_target(&configured.targets, &context.target) {
         draft.answer.passed = Some(format!("{} is not selected for the schedule", context.target));
@@ -147,7 +156,7 @@ async fn draft(context: &Context, repository: &RepositoryConfig) -> Result<Draft
         (Err(error), _) => return Ok(draft.unknown(None, &error)),
         (Ok(_), Err(error)) => return Ok(draft.unknown(None, &error)),
     };
-    for branch in &repository.branch {
+    for branch in repository.branch.iter().filter(|branch| before.leaves_open(branch, None)) {
         let (store, registry) = (Some(&context.store), &context.registry);
         let platform = context.target.platform;
         let mut picker = match Picker::open(store, registry, repository, &source, branch.clone(), platform).await {
@@ -158,9 +167,15 @@ async fn draft(context: &Context, repository: &RepositoryConfig) -> Result<Draft
             }
         };
         let mut found = Found::new();
-        for job in &wanted.jobs {
+        for job in wanted.jobs.iter().filter(|job| before.leaves_open(branch, Some((&job.model, job.target.count)))) {
             match picker.pick(&job.target.on(&context.target.device_type), &job.model).await {
-                Err(error) => draft = draft.unknown(Some(branch), &error),
+                Err(error) => draft.answer.unknown.push(Unknown {
+                    branch: Some(branch.clone()),
+                    model: Some(job.model.clone()),
+                    count: Some(job.target.count),
+                    sha: None,
+                    error: crate::health::with_causes(&error),
+                }),
                 Ok(pick) => draft.take(branch, pick, &mut found),
             }
         }
@@ -176,10 +191,24 @@ async fn draft(context: &Context, repository: &RepositoryConfig) -> Result<Draft
     Ok(draft)
 }
 
+impl Answer {
+    /// Whether a branch (or a model with a device count on it) is still to be looked at: all are the first time, and
+    /// later those that nothing could be said of.
+    fn leaves_open(&self, branch: &BranchName, job: Option<(&str, u32)>) -> bool {
+        let covers = |unknown: &Unknown| {
+            unknown.branch.as_ref().is_none_or(|of| of == branch)
+                && job.is_none_or(|(model, count)| {
+                    unknown.model.as_ref().is_none_or(|of| of == model) && unknown.count.is_none_or(|of| of == count)
+                })
+        };
+        self.unknown.is_empty() || self.unknown.iter().any(covers)
+    }
+}
+
 impl Draft {
     fn unknown(mut self, branch: Option<&BranchName>, error: &dyn std::error::Error) -> Self {
         let error = crate::health::with_causes(error);
-        self.answer.unknown.push(Unknown { branch: branch.cloned(), model: None, sha: None, error });
+        self.answer.unknown.push(Unknown { branch: branch.cloned(), model: None, count: None, sha: None, error });
         self
     }
 
@@ -194,8 +223,8 @@ impl Draft {
                 self.answer.nothing_new.push(NothingNew { branch, model, count, in_hand });
             }
             Picked::Unknown { sha, error } => {
-                let (branch, model, sha) = (Some(branch.clone()), Some(model), Some(sha));
-                self.answer.unknown.push(Unknown { branch, model, sha, error });
+                let (branch, model, count) = (Some(branch.clone()), Some(model), Some(target.count));
+                self.answer.unknown.push(Unknown { branch, model, count, sha: Some(sha), error });
             }
         }
     }
@@ -235,13 +264,15 @@ impl Draft {
         };
         match request.plan(&context.cache).await {
             Err(error) => {
-                let unknown = Unknown {
+                let error = crate::health::with_causes(&error);
+                let unknown = |(model, count)| Unknown {
                     branch: Some(branch.clone()),
-                    model: None,
+                    model: Some(model),
+                    count: Some(count),
                     sha: Some(commit.sha.clone()),
-                    error: crate::health::with_causes(&error),
+                    error: error.clone(),
                 };
-                self.answer.unknown.push(unknown);
+                self.answer.unknown.extend(wanted.into_iter().map(unknown));
             }
             Ok(planned) => {
                 let mut plan = planned.run;

@@ -186,6 +186,37 @@ async fn what_cannot_be_said_is_tried_again_until_the_next_tick() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_tick_has_said_stays_said_while_the_rest_is_tried_again() {
+    let all = shas(2);
+    let mut history = StandInHistory::linear(&all, "main");
+    history.commits.push(StandInCommit { sha: sha(50), parents: vec![all[1].clone()] });
+    history.refs.insert("rel".to_owned(), sha(50));
+    let unknown = format!("{}!", image(&sha(50)).replace("postmerge", "test"));
+    let images = [image(&all[0]), image(&all[1]), unknown].into();
+    let daemon = Daemon::in_world(World::new(history, images, &[]).await, "    branch: [main, rel]\n").await;
+    daemon.look().await;
+    daemon.go_to("04:00:00");
+    daemon.look().await;
+    let [run] = daemon.runs().await[..] else { panic!("{:?}", daemon.answers().await) };
+    let said = json!([{"run": run, "branch": "main", "sha": all[0], "models": ["m"]}]);
+    // Once it has ended, the next look at its branch would find another commit.
+    let _cancelled = daemon.context.queue.cancel(run, "by the test").await.unwrap();
+    let pause = Control::Triggers;
+    for (time, next) in [("04:01:00", "due 04:03"), ("04:03:00", "due 04:07"), ("04:07:00", "due 04:15")] {
+        daemon.go_to(time);
+        if time == "04:03:00" {
+            let _paused = daemon.context.queue.pause(&pause, "somebody", Some("a holiday")).await.unwrap();
+        }
+        daemon.look().await;
+        let answers = daemon.answers().await;
+        assert_eq!((answers[0].0.as_str(), &answers[0].1["runs"]), (next, &said), "{time}");
+        assert_eq!(answers[0].1["unknown"][0]["branch"], "rel", "{time}");
+        let _resumed = daemon.context.queue.resume(&pause, "somebody").await.unwrap();
+    }
+    assert_eq!(daemon.runs().await, [run]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_tick_is_answered_by_one() {
     let daemon = Daemon::new("").await;
     daemon.look().await;

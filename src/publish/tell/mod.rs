@@ -120,8 +120,9 @@ impl Teller {
                 () = stop.cancelled() => return,
                 done = self.tell_due(|| pulse.beat()) => done,
             };
-            self.health.report(Part::Database, &done);
             if let Err(error) = done {
+                // Reading alone may work while nothing can be written: well it is when settling says so.
+                self.health.trouble(Part::Database, with_causes(&error));
                 tracing::warn!("failed to tell pull requests: {}", with_causes(&error));
             }
         }
