@@ -6,8 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use benchd::store::DATABASE_FILE;
 use chrono::TimeDelta;
 use github_standin::{CommitSpec, Fault, PullRequest, PullSpec, Repository, Role, StandIn as GitHub};
+
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{Connection, SqliteConnection};
 
 use super::hours::{Hours, case};
 use super::*;
@@ -351,5 +355,39 @@ async fn a_run_that_is_cancelled_during_its_pull_leaves_the_host_to_the_next() {
     let objects = world.objects("cancelled-pull");
     assert_eq!(objects.len(), 1, "{objects:?}");
     assert!(objects[0].0.contains(&world.commits[1]), "{objects:?}");
+    daemon.kill();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_running_job_is_adopted_though_the_store_is_locked_meanwhile() {
+    const LINES: usize = 600;
+    let mut world = World::new(0).await;
+    let sha = world.commit(LINES).await;
+    let case = Case::in_bucket(&world, "locked-adoption", "engine", NO_SCHEDULE);
+    // The engine is reached by a link, so that it is away when the link is.
+    let (socket, link) =
+        (world.project.engine.host().strip_prefix("unix://").unwrap().to_owned(), case.dir().join("link"));
+    case.configure("  platform: cpu", &format!("  docker_host: \"unix://{}\"\n  platform: cpu", link.display()));
+    std::os::unix::fs::symlink(&socket, &link).unwrap();
+    let daemon = case.listening().await;
+    let (run, _) = daemon.submit("key", &sha, "configured").await.unwrap();
+    until(async || !left(run).is_empty()).await;
+    daemon.kill();
+    std::fs::remove_file(&link).unwrap();
+
+    let daemon = case.listening().await;
+    daemon.until_trouble(Some("engine")).await;
+    let options = SqliteConnectOptions::new().filename(case.dir().join("state").join(DATABASE_FILE));
+    let mut other = SqliteConnection::connect_with(&options).await.unwrap();
+    let lock = other.begin_with("BEGIN IMMEDIATE").await.unwrap();
+    std::os::unix::fs::symlink(&socket, &link).unwrap();
+    let said = || std::fs::read_to_string(case.log()).unwrap();
+    until(async || said().contains("failed to look for jobs to adopt, trying again")).await;
+    lock.rollback().await.unwrap();
+
+    let shown = daemon.wait(&format!("/api/v1/runs/{run}"), ended).await;
+    assert_eq!(shown["jobs"][0]["attempts"].as_array().unwrap().len(), 1, "{shown:#}");
+    world.assert_whole_of(&case, &daemon, run, LINES, 1).await;
+    assert_eq!(world.events(run).await, ["start", "0"]);
     daemon.kill();
 }
