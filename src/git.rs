@@ -1,5 +1,6 @@
-//! Runs the `git` command: the one place that knows how to call it safely (no prompts, no hooks or configuration of the
-//! machine, a time limit) and that tells what it said when it failed.
+//! Runs the `git` command: the one place that knows how to call it safely (no prompts, no hooks, in the folder that is
+//! named and no other, a time limit) and that tells what it said when it failed. Credential helpers and proxies of the
+//! machine's configuration are used.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -11,6 +12,19 @@ use crate::model::{BranchName, CommitSha, InvalidSha};
 
 /// How long a question to a local repository may take.
 pub const LOCAL_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Variables that lead git to another repository than that of its folder; git sets them itself for its hooks.
+const ELSEWHERE: [&str; 9] = [
+    "GIT_DIR",
+    "GIT_WORK_TREE",
+    "GIT_INDEX_FILE",
+    "GIT_COMMON_DIR",
+    "GIT_OBJECT_DIRECTORY",
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+    "GIT_NAMESPACE",
+    "GIT_PREFIX",
+    "GIT_SHALLOW_FILE",
+];
 
 /// What stands for the message of a command that failed without one.
 const NO_MESSAGE: &str = "no message";
@@ -92,7 +106,11 @@ impl Checkout {
     /// Every way in which the command gives no output; its own message is kept.
     pub async fn run(&self, args: &[&str], limit: Duration) -> Result<Vec<u8>, GitError> {
         let command = args.join(" ");
-        let child = tokio::process::Command::new("git")
+        let mut git = tokio::process::Command::new("git");
+        for variable in ELSEWHERE {
+            git.env_remove(variable);
+        }
+        let child = git
             .arg("-c")
             .arg("core.hooksPath=/dev/null")
             // A service often reads a checkout that another user owns.

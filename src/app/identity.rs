@@ -105,7 +105,6 @@ pub struct Sources<'a> {
 
 const LABEL_SOURCE: &str = "org.opencontainers.image.source";
 const LABEL_REVISION: &str = "org.opencontainers.image.revision";
-const LABEL_BRANCH: &str = "org.opencontainers.image.ref.name";
 const LABEL_CREATED: &str = "org.opencontainers.image.created";
 
 /// Puts the facts together.
@@ -144,9 +143,6 @@ async fn branch(said: &Said, sources: &Sources<'_>) -> Result<BranchName, Identi
     {
         return Ok(branch.parse()?);
     }
-    if let Some(branch) = sources.labels.get(LABEL_BRANCH) {
-        return Ok(branch.parse()?);
-    }
     said.default_branch.clone().ok_or_else(|| unknown("the branch", "--branch", sources))
 }
 
@@ -169,7 +165,10 @@ async fn commit(
         };
         return Ok((sha, at));
     }
-    let labelled: Option<CommitSha> = match sources.labels.get(LABEL_REVISION) {
+    // Labels of another repository are those of the image that this one was built from.
+    let source = sources.labels.get(LABEL_SOURCE).and_then(|url| repository_of_url(url));
+    let own = |label| sources.labels.get(label).filter(|_| source.as_ref().is_none_or(|of| of == repo.as_str()));
+    let labelled: Option<CommitSha> = match own(LABEL_REVISION) {
         Some(revision) if said.commit.is_none() => Some(revision.parse()?),
         Some(_) | None => None,
     };
@@ -190,7 +189,7 @@ async fn commit(
     let Some(sha) = known else {
         return Err(unknown("the commit", "--commit with all 40 digits", sources));
     };
-    let built = sources.labels.get(LABEL_CREATED).and_then(|text| DateTime::parse_from_rfc3339(text).ok());
+    let built = own(LABEL_CREATED).and_then(|text| DateTime::parse_from_rfc3339(text).ok());
     match built {
         Some(at) => {
             notes.push(format!("the commit's time is not known; the image's build time {at} stands in for it"));
@@ -245,11 +244,17 @@ mod tests {
             (LABEL_SOURCE, "https://github.com/o/r"),
             (LABEL_REVISION, SHA),
             (LABEL_CREATED, "2026-05-28T23:00:00Z"),
-            (LABEL_BRANCH, "main"),
+            // The tag of an image, often of the one that this was built from.
+            ("org.opencontainers.image.ref.name", "ubuntu"),
         ]);
-        let identity = of(&Said::default(), &labels).await.unwrap();
+        let main = Said { default_branch: Some("main".parse().unwrap()), ..Said::default() };
+        let identity = of(&main, &labels).await.unwrap();
         assert_eq!((identity.repo.as_str(), identity.sha.as_str()), ("o/r", SHA));
+        assert_eq!(identity.branch.as_str(), "main");
         assert!(identity.notes[0].contains("build time"), "{:?}", identity.notes);
+        let other = Said { repo: Some("other/project".parse().unwrap()), ..main };
+        let error = of(&other, &labels).await.unwrap_err().to_string();
+        assert!(error.contains("--commit"), "the labels are another project's: {error}");
     }
 
     #[tokio::test]

@@ -81,6 +81,11 @@ pub async fn run(args: Args) -> CommandResult {
     let host = Host { device_type: args.device_type, devices: args.gpus };
     let plan = plan(&set, &selection, &host);
     if let Some(dir) = &args.out {
+        let own = args.benchmarks.join(args.platform.as_str());
+        if dir.canonicalize().is_ok_and(|dir| own.canonicalize().is_ok_and(|own| own == dir)) {
+            let why = anyhow::anyhow!("--out {} is the folder that is read: name another", dir.display());
+            return Err(Failure::usage(why));
+        }
         write_files(dir, &plan.files)
             .with_context(|| format!("failed to write the suite files into {}", dir.display()))
             .map_err(Failure::infrastructure)?;

@@ -1,4 +1,5 @@
-//! What the command line writes: answers to standard output, everything else to standard error.
+//! What the command line writes: answers to standard output, everything else to standard error. Every secret that this
+//! process has read is masked in all of it.
 #![expect(clippy::print_stderr, reason = "the one place that prints")]
 
 use std::fmt::Arguments;
@@ -10,7 +11,7 @@ use crate::redact;
 
 /// Prints a line of an answer to standard output; a closed pipe ends the output quietly.
 pub fn print(line: Arguments<'_>) {
-    if writeln!(std::io::stdout(), "{line}").is_err() {
+    if writeln!(std::io::stdout(), "{}", redact::masked(&line.to_string())).is_err() {
         // The reader went away (`benchd runs | head`): nothing is left to tell it.
     }
 }
@@ -26,7 +27,7 @@ pub fn print_bytes(bytes: &[u8]) -> std::io::Result<()> {
 
 /// Tells the person something on standard error.
 pub fn say(line: Arguments<'_>) {
-    eprintln!("{line}");
+    eprintln!("{}", redact::masked(&line.to_string()));
 }
 
 /// Prints a value as indented JSON to standard output.
@@ -44,7 +45,7 @@ pub enum LogFormat {
     Json,
 }
 
-/// Standard error for log lines: every secret that this process has read is masked in them.
+/// Standard error for log lines.
 struct Masked;
 
 impl Write for Masked {

@@ -120,7 +120,10 @@ pub struct BranchName(String);
 
 /// The text cannot be a branch.
 #[derive(Debug, thiserror::Error)]
-#[error("`{0}` is not a branch name (git's rules, and no parentheses, which end the name in published records)")]
+#[error(
+    "`{0}` is not a branch name (git's rules; no parentheses, which end the name in published records; of a pull \
+     request only pull/N/head)"
+)]
 pub struct InvalidBranch(String);
 
 impl BranchName {
@@ -150,6 +153,13 @@ impl BranchName {
     }
 }
 
+/// Whether this is a reference of a pull request beside its head: `pull/5/merge` is other people's code under a name that
+/// looks like one of the repository's own branches.
+fn is_other_ref_of_pull(name: &str) -> bool {
+    let rest = name.strip_prefix("pull/").and_then(|rest| rest.split_once('/'));
+    rest.is_some_and(|(number, rest)| number.parse::<u64>().is_ok() && rest != "head")
+}
+
 impl FromStr for BranchName {
     type Err = InvalidBranch;
 
@@ -162,6 +172,7 @@ impl FromStr for BranchName {
             || name.split('/').any(bad_part)
             || name.contains("..")
             || name.contains("@{")
+            || is_other_ref_of_pull(name)
             || name.starts_with('-')
             || name.ends_with('.');
         if invalid { Err(InvalidBranch(text.to_owned())) } else { Ok(Self(name.to_owned())) }
@@ -209,5 +220,9 @@ mod tests {
         assert_eq!(pull.head_branch(None), "pull/123/head");
         assert_eq!(pull.head_branch(Some("feature")), "pull/123/head(feature)");
         assert_eq!(main.head_branch(Some("main")), "main(refs/heads/main)");
+        for other in ["pull/5/merge", "refs/pull/5/merge", "pull/5/head/x"] {
+            assert!(other.parse::<BranchName>().is_err(), "{other} would be trusted");
+        }
+        assert!("pull/of/cables".parse::<BranchName>().is_ok());
     }
 }

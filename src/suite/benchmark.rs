@@ -83,7 +83,10 @@ impl Benchmark {
         let own = CompilationConfig::of_variant(variant);
         if let Some(config) = own.as_ref().or(configured) {
             for section in ENGINE_SECTIONS.iter().filter(|s| self.merged.contains_key(**s)) {
-                let parameters = entry.entry(*section).or_insert_with(|| Value::Object(Map::new()));
+                let parameters = entry.entry(*section).or_insert(Value::Null);
+                if parameters.is_null() {
+                    *parameters = Value::Object(Map::new());
+                }
                 if let Value::Object(parameters) = parameters {
                     config.set_in(parameters);
                 }

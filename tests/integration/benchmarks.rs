@@ -99,6 +99,30 @@ fn plan_answers_and_refuses() {
 }
 
 #[test]
+fn a_variant_has_its_option_though_the_section_is_null() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("cuda")).unwrap();
+    let serving = r#"{"defaults": {"qps_list": [1], "server_parameters": {"model": "m/a"},
+            "client_parameters": {"model": "m/a", "num_prompts": 1}},
+        "tests": [{"test_name": "serving_a", "server_parameters": null}]}"#;
+    fs::write(dir.path().join("cuda/serving-tests.json"), serving).unwrap();
+    let (from, out) = (dir.path().display().to_string(), dir.path().join("out"));
+    let to = out.display().to_string();
+    let plan = ["plan", "--benchmarks", &from, "--platform", "cuda", "--variants", "eager", "--out"];
+    let (code, _, said) = run(&[&plan[..], &[&to]].concat());
+    assert_eq!(code, 0, "{said}");
+    let written = fs::read_to_string(out.join("serving-tests.json")).unwrap();
+    assert!(written.contains(r#"{\"backend\":\"eager\"}"#), "{written}");
+
+    // What is read is never written over.
+    let own = dir.path().join("cuda").display().to_string();
+    let (code, _, said) = run(&[&plan[..], &[&own]].concat());
+    assert_eq!(code, 2, "{said}");
+    assert!(said.contains("is the folder that is read: name another"), "{said}");
+    assert_eq!(fs::read_to_string(dir.path().join("cuda/serving-tests.json")).unwrap(), serving);
+}
+
+#[test]
 fn earlier_suite_files_are_removed_and_nothing_else() {
     let dir = own().display().to_string();
     let out = tempfile::tempdir().unwrap();

@@ -416,6 +416,17 @@ async fn a_clone_is_asked_instead_of_github() {
     let said = world.pick(&["--target", "cuda:X", "--checkout", clone.to_str().unwrap()]).await;
     assert_eq!((said.code, &said.pick["sha"]), (0, &json!(commits[2])), "{}", said.stderr);
     assert_eq!(said.whole["commits"], 4, "the whole history is shorter than the look-back");
+    // As within a hook of another repository.
+    let mut command = benchd();
+    command.env("DOCKER_CONFIG", "/nonexistent").args(["pick", "--json", "--target", "cuda:X", "--checkout"]);
+    command.arg(&clone).arg("--config").arg(world.dir.path().join("benchd.yaml"));
+    let other = work.path().join("other");
+    git(work.path(), &["init", "--quiet", "other"]);
+    git(&other, &["commit", "--quiet", "--allow-empty", "-m", "another repository"]);
+    command.env("GIT_DIR", other.join(".git")).env("GIT_WORK_TREE", &other);
+    let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+    let within: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(within["picks"][0]["sha"], json!(commits[2]));
     assert_eq!(world.github.asked().len(), 0);
 
     git(work.path(), &["clone", "--quiet", "--depth=2", &format!("file://{}", origin.display()), "shallow"]);

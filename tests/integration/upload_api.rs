@@ -118,6 +118,12 @@ fn wrong_credentials_are_told_without_the_password() {
     assert_eq!(code, Some(3), "{out}");
     assert!(err.contains("Invalid authentication credentials") && !err.contains("wrong-pass"), "{err}");
     assert_eq!(running.uploader.seen.lock().unwrap().len(), 1);
+    // Not even when the service repeats it.
+    let echo = (StatusCode::FORBIDDEN, json!({"message": "no user has the password wrong-pass?>~"}));
+    running.uploader.first.lock().unwrap().push_back(echo);
+    let (code, out, err) = running.upload("wrong-pass?>~");
+    assert_eq!((code, out.as_str()), (Some(3), ""));
+    assert!(err.contains("no user has the password ***") && !err.contains("wrong-pass"), "{err}");
 }
 
 #[test]

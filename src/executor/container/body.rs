@@ -8,7 +8,7 @@ use super::{ContainerSpec, DeviceAccess, EnvValue, EnvVar, Mount, Profile, Secre
 
 /// A name server that does not answer (TEST-NET-1, RFC 5737): the engine's resolver would otherwise carry queries of an
 /// untrusted container out of a network that has no way out.
-const NO_RESOLVER: &str = "192.0.2.1";
+pub(super) const NO_RESOLVER: &str = "192.0.2.1";
 
 /// What the engine keeps of a container's output, so that a log can be read again after a restart and still never
 /// fills the disk.

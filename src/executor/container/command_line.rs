@@ -2,8 +2,11 @@
 
 use std::path::Path;
 
+use super::body::NO_RESOLVER;
 use super::{BENCHD_DIR, ContainerSpec, DeviceAccess, EnvValue, Profile};
 use crate::executor::network::OPTIONS;
+
+const GIB: u64 = 1 << 30;
 
 /// The arguments of `docker create` (or `docker run`) that make the same container; a secret variable stands without
 /// its value, which the docker command then takes from its own environment.
@@ -35,7 +38,7 @@ pub fn create_arguments(spec: &ContainerSpec) -> Vec<String> {
         Profile::Trusted => add(&["--ipc=host", "--tty", "--security-opt", "seccomp=unconfined"]),
         Profile::Untrusted { network } => {
             add(&["--ipc=private", "--security-opt", "no-new-privileges", "--cap-drop", "ALL"]);
-            add(&[&format!("--network={network}")]);
+            add(&[&format!("--network={network}"), "--dns", NO_RESOLVER]);
         }
     }
     if let Some(bytes) = spec.memory_bytes {
@@ -47,7 +50,10 @@ pub fn create_arguments(spec: &ContainerSpec) -> Vec<String> {
     if let Some(cpus) = spec.cpus {
         add(&[&format!("--cpus={cpus}")]);
     }
-    add(&[&format!("--shm-size={}g", spec.shm_bytes >> 30)]);
+    add(&[&match spec.shm_bytes % GIB {
+        0 => format!("--shm-size={}g", spec.shm_bytes / GIB),
+        _ => format!("--shm-size={}", spec.shm_bytes),
+    }]);
     for mount in &spec.mounts {
         add(&["-v", &mount.volume()]);
     }

@@ -107,7 +107,7 @@ pub const BROKEN: &[(&str, &str, &[&str])] = &[
         REPOSITORY,
         "    branch: [main, 'a b']\n",
         &[
-            "3:20: repositories[0].branch[1]: `a b` is not a branch name (git's rules, and no parentheses, which end the name in published records)",
+            "3:20: repositories[0].branch[1]: `a b` is not a branch name (git's rules; no parentheses, which end the name in published records; of a pull request only pull/N/head)",
         ],
     ),
     (
