@@ -7,12 +7,14 @@ use super::pull::PAGE;
 use super::{Account, GitHub, GitHubError};
 use crate::model::RepoName;
 
-/// A label that was set.
+/// A label that was set or taken away.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LabelEvent {
     /// Its name.
     pub label: String,
-    /// Who set it; `None` when the account is gone.
+    /// Whether it was set.
+    pub set: bool,
+    /// By whom; `None` when the account is gone.
     pub by: Option<String>,
     /// When.
     pub at: DateTime<Utc>,
@@ -32,18 +34,22 @@ struct WireLabel {
 }
 
 impl GitHub {
-    /// Every setting of a label on a pull request, oldest first.
+    /// Every change of a label of a pull request, oldest first.
     ///
     /// # Errors
     /// Any other answer; also when there is no such pull request.
     pub async fn label_events(&self, repo: &RepoName, number: u64) -> Result<Vec<LabelEvent>, GitHubError> {
         let events: Vec<WireEvent> =
             self.pages(&format!("/repos/{repo}/issues/{number}/events?per_page={PAGE}")).await?;
-        let set = events.into_iter().filter(|event| event.event.as_deref() == Some("labeled"));
-        let labelled = set.filter_map(|event| {
+        let changes = events.into_iter().filter_map(|event| {
+            let set = match event.event.as_deref() {
+                Some("labeled") => true,
+                Some("unlabeled") => false,
+                Some(_) | None => return None,
+            };
             let by = event.actor.map(|actor| actor.login);
-            Some(LabelEvent { label: event.label?.name, by, at: event.created_at })
+            Some(LabelEvent { label: event.label?.name, set, by, at: event.created_at })
         });
-        Ok(labelled.collect())
+        Ok(changes.collect())
     }
 }

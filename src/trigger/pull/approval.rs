@@ -1,6 +1,7 @@
 //! Who has approved this very head of a fork. GitHub says at a labelling which commit was the head then; of a label or
-//! a comment without that it only counts that it came after benchd had seen the head. Times are GitHub's own, and
-//! dates that stand in commits, which their author makes up, are not looked at.
+//! a comment without that it only counts that it came after benchd had seen the head. Who takes a label away takes back
+//! what labels approved. Times are GitHub's own, and dates that stand in commits, which their author makes up, are not
+//! looked at.
 
 use std::collections::BTreeSet;
 
@@ -29,7 +30,7 @@ pub(in crate::trigger) async fn of_head(
     let mut found = known_of(store, github, repository, row).await?;
     if found.is_none() {
         let events = github.label_events(&row.repository, row.number).await?;
-        found = first_permitted(github, row, by_events(row, labels, events)).await?;
+        found = first_permitted(github, row, by_events(row, labels, &events)).await?;
     }
     Ok(match found {
         Some(approval) => (Approval::By(approval.by.clone()), Some(approval)),
@@ -51,6 +52,11 @@ pub(super) async fn known_of(
     let mut known = store.approvals(&row.repository, row.number, &row.head).await?;
     let deliveries = store.deliveries_of_pull(&row.repository, row.number).await?;
     known.extend(by_deliveries(row, labels, &deliveries));
+    if known.iter().any(|approval| approval.how == ApprovedBy::Label) {
+        let events = github.label_events(&row.repository, row.number).await?;
+        let stand: BTreeSet<_> = standing(labels, &events).filter_map(|event| event.by.as_deref()).collect();
+        known.retain(|approval| approval.how != ApprovedBy::Label || stand.contains(approval.by.as_str()));
+    }
     first_permitted(github, row, known).await
 }
 
@@ -88,14 +94,18 @@ fn by_deliveries(row: &PullRow, labels: &[String], deliveries: &[Delivery]) -> V
     of_head.filter_map(approval).collect()
 }
 
-/// Labels that were set after the head had been seen, the newest first.
-fn by_events(row: &PullRow, labels: &[String], events: Vec<LabelEvent>) -> Vec<ApprovalRow> {
-    let after = |event: &LabelEvent| labels.contains(&event.label) && came_after(row, event.at);
-    let approval = |event: LabelEvent| {
-        let LabelEvent { by, at, .. } = event;
-        Some(ApprovalRow { sha: row.head.clone(), by: by?, how: ApprovedBy::Label, at })
+/// Settings of the labels since one of them was taken away last, the newest first.
+fn standing<'e>(labels: &[String], events: &'e [LabelEvent]) -> impl Iterator<Item = &'e LabelEvent> {
+    events.iter().rev().filter(|event| labels.contains(&event.label)).take_while(|event| event.set)
+}
+
+/// Labels that were set after the head had been seen and not taken away since, the newest first.
+fn by_events(row: &PullRow, labels: &[String], events: &[LabelEvent]) -> Vec<ApprovalRow> {
+    let approval = |event: &LabelEvent| {
+        let (by, at) = (event.by.clone()?, event.at);
+        Some(ApprovalRow { sha: row.head.clone(), by, how: ApprovedBy::Label, at })
     };
-    events.into_iter().rev().filter(after).filter_map(approval).collect()
+    standing(labels, events).filter(|event| came_after(row, event.at)).filter_map(approval).collect()
 }
 
 /// Whether something came after the head had been seen. Everything that happens to a pull request moves its time of

@@ -70,6 +70,32 @@ async fn a_label_approves_the_commit_that_was_the_head_then() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_label_that_is_taken_away_takes_its_approval_along() {
+    for hooked in [true, false] {
+        let house = House::new(EACH).await;
+        let (_fork, pull) = house.by_fork();
+        let look = async || if hooked { house.hear().await } else { house.found().await };
+        pull.by("ann").label("perf-benchmarks");
+        look().await;
+        pull.by("ann").label("ready");
+        look().await;
+        assert_eq!(house.runs(&pull).await, [(pull.head(), RunPhase::Queued)], "hooked: {hooked}");
+        pull.by("ann").unlabel("ready");
+        look().await;
+        assert_eq!(house.runs(&pull).await, [(pull.head(), RunPhase::Cancelled)], "hooked: {hooked}");
+        // Triage may set it again, and approves nothing.
+        pull.by("tess").label("ready");
+        look().await;
+        assert_eq!(house.runs(&pull).await, [(pull.head(), RunPhase::Cancelled)], "hooked: {hooked}");
+        pull.by("ann").unlabel("ready");
+        look().await;
+        pull.by("ann").label("ready");
+        look().await;
+        assert_eq!(house.runs(&pull).await.last().unwrap().1, RunPhase::Queued, "hooked: {hooked}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn without_webhooks_a_label_counts_when_it_came_after_the_head_was_seen() {
     let house = House::new(EACH).await;
     let (_fork, pull) = house.by_fork();

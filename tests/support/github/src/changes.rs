@@ -1,12 +1,13 @@
 //! Every change of state, each with the events that GitHub sends for it. The API and the test's own hands call the same
 //! ones, so that both look alike from outside.
 
+use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
 use crate::clock::stamp;
 use crate::graph;
 use crate::spec::{CommitSpec, MergeMethod, PullSpec};
-use crate::world::{CheckRun, Comment, Commit, Pull, PullState, Reaction, Repo, TagTarget, World};
+use crate::world::{CheckRun, Comment, Commit, Labelled, Pull, PullState, Reaction, Repo, TagTarget, World};
 
 /// What stands for "no commit" in push events.
 const NO_COMMIT: &str = "0000000000000000000000000000000000000000";
@@ -191,7 +192,7 @@ impl World {
             author: spec.author.clone(),
             state: PullState::Open,
             draft: spec.draft,
-            labelled: spec.labels.iter().map(|label| (label.clone(), spec.author.clone(), now)).collect(),
+            labelled: spec.labels.iter().map(|label| labelled("labeled", label, &spec.author, now)).collect(),
             labels: spec.labels,
             base_ref: base,
             base_sha,
@@ -215,7 +216,7 @@ impl World {
         let pull = self.pull_mut(repo, number);
         if !pull.labels.iter().any(|l| l == label) {
             pull.labels.push(label.to_owned());
-            pull.labelled.push((label.to_owned(), actor.to_owned(), now));
+            pull.labelled.push(labelled("labeled", label, actor, now));
             let label = self.label_json(repo, label);
             self.emit_pull("labeled", repo, number, actor, json!({ "label": label }));
         }
@@ -223,11 +224,13 @@ impl World {
 
     /// Takes a label off; false when it was not there.
     pub fn unlabel(&mut self, repo: u64, number: u64, label: &str, actor: &str) -> bool {
+        let now = self.clock.now_s();
         let pull = self.pull_mut(repo, number);
         let before = pull.labels.len();
         pull.labels.retain(|l| l != label);
         let was_there = pull.labels.len() < before;
         if was_there {
+            pull.labelled.push(labelled("unlabeled", label, actor, now));
             let label = self.label_json(repo, label);
             self.emit_pull("unlabeled", repo, number, actor, json!({ "label": label }));
         }
@@ -375,4 +378,8 @@ impl World {
         let installation = self.installation_json();
         self.emit("installation", None, actor, json!({ "action": action, "installation": installation }));
     }
+}
+
+fn labelled(event: &'static str, label: &str, by: &str, at: DateTime<Utc>) -> Labelled {
+    Labelled { event, label: label.to_owned(), by: by.to_owned(), at }
 }

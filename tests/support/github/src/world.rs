@@ -130,6 +130,16 @@ pub(crate) enum PullState {
     Merged { at: DateTime<Utc>, by: String },
 }
 
+/// A label that was set or taken off.
+#[derive(Clone, Debug)]
+pub struct Labelled {
+    /// `labeled` or `unlabeled`.
+    pub event: &'static str,
+    pub label: String,
+    pub by: String,
+    pub at: DateTime<Utc>,
+}
+
 #[derive(Clone, Debug)]
 pub(crate) struct Pull {
     pub id: u64,
@@ -140,8 +150,8 @@ pub(crate) struct Pull {
     pub state: PullState,
     pub draft: bool,
     pub labels: Vec<String>,
-    /// Every setting of a label: which, by whom, when.
-    pub labelled: Vec<(String, String, DateTime<Utc>)>,
+    /// Every label that was set or taken off.
+    pub labelled: Vec<Labelled>,
     pub base_ref: String,
     pub base_sha: String,
     pub head_owner: String,

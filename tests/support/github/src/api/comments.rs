@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::{Answer, Needs, REACTIONS, Reply, Request};
 use crate::identity::Identity;
-use crate::world::{Comment, Role, World};
+use crate::world::{Comment, Labelled, Role, World};
 
 /// Longer comments are refused.
 const LONGEST_COMMENT: usize = 65_536;
@@ -30,10 +30,11 @@ pub(super) fn route(world: &mut World, request: &Request, repo: u64, rest: &[&st
                 ["comments"] => comments(world, request, repo, number),
                 ["events"] if get => {
                     let labelled = world.pull(repo, number).labelled.iter().collect();
-                    Ok(request.page(world, labelled, |(label, by, at)| {
+                    Ok(request.page(world, labelled, |event: &&Labelled| {
                         json!({
-                            "event": "labeled", "actor": world.user_json(by), "label": {"name": label, "color": "ededed"},
-                            "created_at": crate::clock::stamp(*at), "commit_id": null,
+                            "event": event.event, "actor": world.user_json(&event.by),
+                            "label": {"name": event.label, "color": "ededed"},
+                            "created_at": crate::clock::stamp(event.at), "commit_id": null,
                         })
                     }))
                 }
