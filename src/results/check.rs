@@ -349,7 +349,7 @@ impl Pass<'_, '_> {
         if reading.elements.is_empty() && faults.is_empty() {
             faults.push((At::File, ProblemKind::NoRecords, "the file holds no records".to_owned()));
         }
-        let mut overwritten: Vec<&str> = Vec::new();
+        let mut overwritten: Vec<String> = Vec::new();
         for Element { at, value } in &reading.elements {
             let worth = match judge(value, told_eager) {
                 Verdict::Valid => Worth::Measured,
@@ -359,7 +359,8 @@ impl Pass<'_, '_> {
                     continue;
                 }
             };
-            overwritten.extend(record::RESERVED.iter().filter(|key| json::field(value, key).is_some()));
+            let keys = json::object(value).unwrap_or_default().iter().map(|(key, _)| key.as_ref());
+            overwritten.extend(keys.filter(|key| !record::is_kept(key)).map(str::to_owned));
             self.report.records += 1;
             self.points.valid(point, part);
             let found = Found { benchmark: &benchmark, variant, point, record: value, worth, origin: Origin::Suite };

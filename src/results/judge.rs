@@ -113,6 +113,20 @@ fn bad_shape(record: &JsonValue<'_>) -> Option<String> {
             return Some(format!("`{}` is {}, an object belongs there", path.join("."), kind_of(value)));
         }
     }
+    for column in ["inputs", "dependencies"] {
+        for (name, value) in at(&[column]).and_then(json::object).unwrap_or_default() {
+            let info = json::field(value, "extra_info");
+            if json::object(value).is_none() || info.is_some_and(|info| json::object(info).is_none()) {
+                return Some(format!("`{column}.{name}` is no object of texts with an object `extra_info`"));
+            }
+        }
+    }
+    if let Some(target) = at(&["metric", "target_value"])
+        && !matches!(target, JsonValue::Null)
+        && json::number(target).is_none()
+    {
+        return Some(format!("`metric.target_value` is {}, a number belongs there", kind_of(target)));
+    }
     let origins = at(&["model", "origins"])?;
     (!matches!(origins, JsonValue::Array(_) | JsonValue::Null))
         .then(|| format!("`model.origins` is {}, a list belongs there", kind_of(origins)))
@@ -225,6 +239,18 @@ mod tests {
         assert_eq!(record(r#""model": {"origins": "hub"}"#), Some(ProblemKind::BadShape));
         assert_eq!(record(r#""dependencies": [1]"#), Some(ProblemKind::BadShape));
         assert_eq!(record(r#""x": NaN"#), Some(ProblemKind::NotFinite));
+        assert_eq!(record(r#""inputs": {"x": {"dtype": 1}}, "dependencies": {"x": {"extra_info": {}}}"#), None);
+        for bad in ["1", "\"int\"", "null", "[]", r#"{"extra_info": "t"}"#] {
+            assert_eq!(record(&format!(r#""inputs": {{"x": {bad}}}"#)), Some(ProblemKind::BadShape), "{bad}");
+        }
+        let target = |value: &str| {
+            let metric = format!(r#"{{"name": "x", "benchmark_values": [1], "target_value": {value}}}"#);
+            kind(&format!(r#"{{"benchmark": {{}}, "metric": {metric}}}"#))
+        };
+        assert_eq!((target("0.5"), target("null")), (None, None));
+        for bad in ["\"abc\"", "{}", "[1]", "true"] {
+            assert_eq!(target(bad), Some(ProblemKind::BadShape), "{bad}");
+        }
     }
 
     #[test]

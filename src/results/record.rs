@@ -12,7 +12,7 @@ use super::json;
 use crate::model::{BranchName, CommitSha, DeviceType, Platform, RepoName, model_key};
 
 /// Keys of a record that only benchd sets; a record's own are dropped.
-pub const RESERVED: [&str; 11] = [
+pub const RESERVED: [&str; 13] = [
     "timestamp",
     "schema_version",
     "name",
@@ -22,9 +22,21 @@ pub const RESERVED: [&str; 11] = [
     "workflow_id",
     "run_attempt",
     "job_id",
+    "servicelab_experiment_id",
+    "servicelab_trial_id",
     "runners",
     "_meta",
 ];
+
+/// Columns of the public table that a record fills itself.
+const COLUMNS: [&str; 5] = ["benchmark", "model", "inputs", "dependencies", "metric"];
+
+/// Whether a record's own key is written: no reserved one, and none that the database takes for another, as its columns
+/// are found whatever the case of their letters.
+pub fn is_kept(key: &str) -> bool {
+    let alike = |known: &&str| known.eq_ignore_ascii_case(key);
+    COLUMNS.contains(&key) || !COLUMNS.iter().chain(&RESERVED).any(|known| alike(&known))
+}
 
 /// Keys that differ between two uploads of the same results.
 pub const VOLATILE: [&str; 4] = ["workflow_id", "run_attempt", "job_id", "runners"];
@@ -183,7 +195,7 @@ impl<'m> RecordWriter<'m> {
         self.written += 1;
         line.extend_from_slice(&self.head);
         for (key, value) in json::last_of_each(json::object(found.record).unwrap_or_default()) {
-            if RESERVED.contains(&key) {
+            if !is_kept(key) {
                 continue;
             }
             line.push(b',');

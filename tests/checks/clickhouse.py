@@ -37,12 +37,20 @@ def own_results(folder):
         record("latency", [1.5, 2, 1e-7]),
         record("mean_ttft_ms", [12.25], inputs={"x": {"dtype": "int"}}, dependencies=None),
         record("p99_ttft_ms", [3e38], timestamp=1, head_sha="forged", runners="forged", job_id=None),
+        record("p50_ttft_ms", [2], servicelab_experiment_id="forged", servicelab_trial_id=-1.5, Metric=[], RUNNERS=1),
+        {**record("goodput", [1]), "metric": {"name": "goodput", "benchmark_values": [1], "target_value": 0.5}},
+        record("maps", [1], inputs={"x": {"dtype": 1, "extra_info": {"a": [1]}}},
+               dependencies={"torch": {"version": 2.1, "extra_info": {}}}),
     ]
     bad = [
         record("nan", [float("nan")]),
         record("none", [None]),
         record("zero", [0]),
         record("shape", [1], model="no structure"),
+        *[record("inputs", [1], inputs={"x": value}) for value in (1, "int", None, [], {"extra_info": "t"})],
+        *[record("dependencies", [1], dependencies={"torch": value}) for value in ("2.1", {"extra_info": [1]})],
+        *[{**record("target", [1]), "metric": {"name": "target", "benchmark_values": [1], "target_value": value}}
+          for value in ("abc", {}, [1], True)],
         {**record("metric", [1]), "metric": "latency"},
         {**record("metric", [1]), "metric": {"name": "scalar", "benchmark_values": 1.5}},
     ]
