@@ -107,13 +107,13 @@ pub enum OnStop {
 #[serde(default, deny_unknown_fields)]
 pub struct LimitsConfig {
     /// A whole job. Default: `6h`.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "shape::duration")]
     pub job_timeout: Duration,
     /// One point. Default: `1h`.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "shape::duration")]
     pub point_timeout: Duration,
     /// A container that prints nothing. Default: `30m`.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "shape::duration")]
     pub idle_timeout: Duration,
     /// Log of one pass; what follows is dropped, said at the end of the log. Default: `256 MiB`.
     pub log_size: Size,

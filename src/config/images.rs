@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::{BranchName, CommitSha, Platform, RepoName};
 
 use super::SecretSource;
-use super::shape::{Expecting, TextOr};
+use super::shape::{self, Expecting, TextOr};
 
 /// How images are found and pulled, for each platform.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,7 +30,7 @@ pub struct ImagesConfig {
     /// When an image is pulled: `always`, `if-missing` or `never`. Default: `if-missing`.
     pub pull: PullPolicy,
     /// How long a job waits for an image that is not built yet before it fails. Default: `90m`.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "shape::duration")]
     pub wait: Duration,
 }
 

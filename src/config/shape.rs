@@ -118,6 +118,28 @@ impl<'de> Deserialize<'de> for Plain {
     }
 }
 
+/// A duration that may be added to an instant.
+pub mod duration {
+    use std::time::Duration;
+
+    use serde::Deserializer;
+    use serde::de::Error;
+
+    pub use humantime_serde::serialize;
+
+    /// Ten years: longer is a mistake.
+    const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+
+    /// Reads a duration of at most ten years.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        let duration: Duration = humantime_serde::deserialize(deserializer)?;
+        if duration > LONGEST {
+            return Err(D::Error::custom("longer than 10 years, which is the longest"));
+        }
+        Ok(duration)
+    }
+}
+
 /// A duration, or `none` for no limit.
 pub mod limit {
     use std::fmt;
@@ -149,7 +171,7 @@ pub mod limit {
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
                 match text {
                     "none" => Ok(None),
-                    text => humantime_serde::deserialize(StrDeserializer::new(text)).map(Some),
+                    text => super::duration::deserialize(StrDeserializer::new(text)).map(Some),
                 }
             }
         }
@@ -164,7 +186,7 @@ pub mod days {
 
     use serde::Serializer;
 
-    pub use humantime_serde::deserialize;
+    pub use super::duration::deserialize;
 
     const DAY_S: u64 = 24 * 3600;
 

@@ -92,7 +92,7 @@ pub struct PullRequestTrigger {
     pub drafts: DraftPolicy,
     /// A head is measured when no newer one came for this long, so that a burst of pushes is measured at its last.
     /// Default: `30s`.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "shape::duration")]
     pub quiet_for: Duration,
     /// Whether a newer head ends the run of an older one that has begun: `unless_half_done`, `always` or `never`.
     /// What only waits is always ended. Default: `unless_half_done`.

@@ -322,6 +322,7 @@ pub const BROKEN: &[(&str, &str, &[&str])] = &[
             "3:35: execution.limits.job_timeout: expected a duration such as `90s`, `30m` or `6h`, found the number 90, write its unit",
         ],
     ),
+    (REPOSITORY, "execution: {limits: {job_timeout: 500000y}}\n", &["?"]),
     (
         REPOSITORY,
         "execution: {limits: {job_timeout: 90x}}\n",
