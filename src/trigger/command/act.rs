@@ -2,7 +2,7 @@
 
 use super::parse::{Command, CommandFault, RunArguments};
 use super::rules::{HeadHistory, permit};
-use super::tell::{Told, status, words};
+use super::tell::{Told, quoted, status, words};
 use super::{Asking, CommandOutcome, Place};
 use crate::config::ForkPolicy;
 use crate::github::Permission;
@@ -170,10 +170,12 @@ impl Acting<'_, '_> {
                 let asked = if arguments.is_whole() { Asked::Whole } else { Asked::Part };
                 Ok(Deed::Run { plan: Box::new(planned.run), asked })
             }
-            Ok(HeadPlan::Nothing(why)) => Ok(Deed::Say(Told::nothing(format!("Nothing is measured: {why}.")))),
+            Ok(HeadPlan::Nothing(why)) => {
+                Ok(Deed::Say(Told::nothing(format!("Nothing is measured: {}", quoted(&why)))))
+            }
             Err(error) => match error.blame() {
                 Blame::Request | Blame::NotFound | Blame::Forbidden | Blame::Conflict => {
-                    Ok(Deed::Say(Told::impossible(format!("That cannot be measured: {error}."))))
+                    Ok(Deed::Say(Told::impossible(format!("That cannot be measured: {}", quoted(&error)))))
                 }
                 Blame::Outside | Blame::House => Err(error.into()),
             },

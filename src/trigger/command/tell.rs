@@ -19,6 +19,12 @@ const USAGE: &str = "\
 | `/benchd help` | says this |
 ";
 
+/// Words that repeat what somebody wrote, as a code span: no link, picture or mention of theirs comes to life in it, and
+/// nothing in it ends it.
+pub(super) fn quoted(words: &dyn std::fmt::Display) -> String {
+    format!("`{}`", words.to_string().replace('`', "'").replace('\n', " "))
+}
+
 /// An answer to a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Told {
@@ -56,7 +62,7 @@ impl Told {
 
     /// It is not understood.
     pub fn fault(fault: &CommandFault) -> Self {
-        Self::impossible(format!("I did not understand that: {fault}.\n\n{USAGE}"))
+        Self::impossible(format!("I did not understand that: {}\n\n{USAGE}", quoted(fault)))
     }
 
     /// What can be asked.

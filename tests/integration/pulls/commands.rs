@@ -133,12 +133,17 @@ async fn what_is_not_understood_is_answered_with_help() {
     let house = House::new("").await;
     let pull = house.own();
     for (body, told) in [
-        ("/benchd make me a sandwich @all", "there is no command `make`"),
-        ("/benchd run env=TOKEN", "takes no `env=TOKEN`"),
+        ("/benchd make me a sandwich @all", "`there is no command 'make'"),
+        ("/benchd run env=TOKEN", "takes no 'env=TOKEN'"),
         ("/benchd run models=nobody", "no benchmark of cuda has them"),
         ("/benchd run targets=tpu", "this host is cuda"),
         ("/benchd run repeats=99", "must be 1 to 10"),
-        ("/benchd run baseline=v9", "no commit, tag or branch `v9`"),
+        (
+            "/benchd run models=[a](http://x.example),<img/src=//x.example>",
+            "`'models': <img/src=//x.example>, [a](http://x.example): no",
+        ),
+        ("/benchd run baseline=`[a](http://x.example)`", "`o/r has no commit, tag or branch ''[a](http://x.example)''"),
+        ("/benchd run baseline=v9", "no commit, tag or branch 'v9'"),
     ] {
         let answers = house.say(&pull, "ann", body).await;
         assert_eq!((answers[0].as_str(), answers[1].as_str()), ("eyes", "confused"), "{body}");
