@@ -1,6 +1,7 @@
 //! Where benchmark files come from: a directory, or a git repository at a ref that is fetched whenever a run is
 //! planned, so that a new model needs no restart.
 
+use std::fs::File;
 use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -99,7 +100,7 @@ async fn read_git(
     check("url", url, url_fault(url))?;
     check("ref", reference, reference_fault(reference))?;
     check("path", &path, path_fault(&path))?;
-    let repository = open(url, cache).await?;
+    let (repository, _alone) = open(url, cache).await?;
     let fetched = format!("refs/benchd/{:016x}", BuildHasherDefault::<DefaultHasher>::default().hash_one(reference));
     let refspec = format!("+{reference}:{fetched}");
     let fetch = ["fetch", "--quiet", "--depth=1", "--no-tags", "--no-write-fetch-head", "--", url, &refspec];
@@ -162,16 +163,37 @@ fn path_fault(path: &str) -> Option<&'static str> {
     wrong.then_some("a folder inside the repository is needed")
 }
 
-/// The bare repository that is kept for `url`.
-async fn open(url: &str, cache: &Path) -> Result<Checkout, SourceError> {
+/// The bare repository that is kept for `url`, and its lock: git processes that write one repository at once break each
+/// other, those of a `benchd run` beside the daemon, too.
+async fn open(url: &str, cache: &Path) -> Result<(Checkout, File), SourceError> {
     let dir =
         cache.join(format!("benchmarks-{:016x}.git", BuildHasherDefault::<DefaultHasher>::default().hash_one(url)));
-    tokio::fs::create_dir_all(&dir).await.map_err(|source| SourceError::Cache { path: dir.clone(), source })?;
+    let failed = |source| SourceError::Cache { path: dir.clone(), source };
+    let place = dir.clone();
+    let alone = tokio::task::spawn_blocking(move || lock(&place)).await.map_err(std::io::Error::from);
+    let alone = alone.flatten().map_err(failed)?;
     let repository = Checkout::at(&dir);
     // Harmless on one that is there already.
     let init = repository.run(&["init", "--quiet", "--bare", "."], LOCAL_TIMEOUT).await;
     init.map_err(|source| SourceError::Git { url: url.to_owned(), source })?;
-    Ok(repository)
+    Ok((repository, alone))
+}
+
+/// Waits for the repository at `dir`, and takes away what a git that was killed left locked in it.
+fn lock(dir: &Path) -> std::io::Result<File> {
+    let refs = dir.join("refs/benchd");
+    std::fs::create_dir_all(&refs)?;
+    let file = File::create(dir.with_extension("lock"))?;
+    file.lock()?;
+    for folder in [dir, &refs] {
+        for entry in std::fs::read_dir(folder)? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|extension| extension == "lock") {
+                std::fs::remove_file(path)?;
+            }
+        }
+    }
+    Ok(file)
 }
 
 struct Listed {

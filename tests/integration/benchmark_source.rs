@@ -104,3 +104,31 @@ async fn what_is_not_there_is_an_error_and_never_an_older_answer() {
     let error = repository.read("main", "").await.unwrap_err();
     assert!(error.to_string().starts_with("failed to fetch `main` of the benchmark repository "), "{error}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn plans_at_the_same_moment_wait_for_each_other() {
+    let repository = Repository::new();
+    let first = repository.push("cuda", &["a"]);
+    repository.push("cuda", &["a", "b"]);
+    let references = ["main", first.as_str(), "refs/heads/main", "HEAD"].repeat(3);
+    let read = futures_util::future::join_all(references.iter().map(|reference| repository.read(reference, ""))).await;
+    for (reference, set) in references.iter().zip(read) {
+        let models = if *reference == first { 1 } else { 2 };
+        assert_eq!(names(&set.unwrap()).len(), models, "{reference}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_git_that_was_killed_left_locked_is_taken_away() {
+    let repository = Repository::new();
+    repository.push("cuda", &["a"]);
+    repository.read("main", "").await.unwrap();
+    let kept = fs::read_dir(repository.cache.path()).unwrap().map(|entry| entry.unwrap().path());
+    let kept = kept.into_iter().find(|path| path.is_dir()).unwrap();
+    let reference = fs::read_dir(kept.join("refs/benchd")).unwrap().next().unwrap().unwrap().path();
+    for left in [kept.join("shallow.lock"), kept.join("config.lock"), reference.with_extension("lock")] {
+        fs::write(left, "").unwrap();
+    }
+    repository.push("cuda", &["a", "b"]);
+    assert_eq!(names(&repository.read("main", "").await.unwrap()), ["latency_a", "latency_b"]);
+}
