@@ -34,8 +34,8 @@ const COLUMNS: [&str; 5] = ["benchmark", "model", "inputs", "dependencies", "met
 /// Whether a record's own key is written: no reserved one, and none that the database takes for another, as its columns
 /// are found whatever the case of their letters.
 pub fn is_kept(key: &str) -> bool {
-    let alike = |known: &&str| known.eq_ignore_ascii_case(key);
-    COLUMNS.contains(&key) || !COLUMNS.iter().chain(&RESERVED).any(|known| alike(&known))
+    let alike = |known: &str| known.eq_ignore_ascii_case(key);
+    COLUMNS.contains(&key) || !COLUMNS.iter().chain(&RESERVED).any(|known| alike(known))
 }
 
 /// Keys that differ between two uploads of the same results.

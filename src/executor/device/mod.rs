@@ -110,6 +110,12 @@ pub enum DetectError {
         /// How many there are.
         has: u32,
     },
+    /// Devices of several kinds were chosen; results have one name.
+    #[error("the chosen devices differ ({names}): choose one kind by `execution.devices.indices` or `--devices`")]
+    Differ {
+        /// Their names.
+        names: String,
+    },
     /// No device is left.
     #[error("no device was chosen: give at least one number, or leave the choice out")]
     NoneChosen,
@@ -119,7 +125,7 @@ impl DetectError {
     /// Whether a person chose what is not there, rather than a tool failing.
     pub fn is_usage(&self) -> bool {
         match self {
-            Self::NoSuchDevice { .. } | Self::NoneChosen => true,
+            Self::NoSuchDevice { .. } | Self::Differ { .. } | Self::NoneChosen => true,
             Self::Tool(_) | Self::Missing { .. } | Self::Untold { .. } | Self::Name(_) => false,
         }
     }
@@ -174,7 +180,7 @@ pub async fn detect(
 
 fn inventory(platform: Platform, probe: Probe, overrides: &DevicesConfig) -> Result<DeviceInventory, DetectError> {
     let Probe { device_type, mut devices, driver, cpu, mut warnings } = probe;
-    let device_type = match &overrides.device_type {
+    let mut device_type = match &overrides.device_type {
         Some(device_type) => device_type.clone(),
         None => device_type?,
     };
@@ -202,6 +208,14 @@ fn inventory(platform: Platform, probe: Probe, overrides: &DevicesConfig) -> Res
     let mut names: Vec<_> = devices.iter().map(|device| device.name.as_str()).collect();
     names.sort_unstable();
     names.dedup();
+    // The name was asked of GPU 0, which may be another one than those that were chosen.
+    if platform == Platform::Cuda && overrides.indices.is_some() && overrides.device_type.is_none() {
+        match names.as_slice() {
+            [name] => device_type = name.parse()?,
+            [] => {}
+            _ => return Err(DetectError::Differ { names: names.join(", ") }),
+        }
+    }
     if names.len() > 1 && !platform.is_cpu() {
         warnings.push(format!("the devices differ ({}); results are named by {device_type}", names.join(", ")));
     }
@@ -259,7 +273,7 @@ async fn nvidia(tools: &Tools) -> Result<Probe, DetectError> {
     let first = needed(tools, cuda, smi, &["-i", "0", "--query-gpu=name", "--format=csv,noheader"]).await?;
     let name = first.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
     // "[Unknown Error]", "[GPU requires reset]": the tool ends well without a name.
-    if name.is_empty() || name.starts_with('[') || name.starts_with("No devices") {
+    if name.is_empty() || name.starts_with('[') || name.starts_with("No devices") || name.contains("NVML") {
         return Err(DetectError::Untold { tool: smi, what: "the name of GPU 0" });
     }
     let mut warnings = Vec::new();

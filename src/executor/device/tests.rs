@@ -90,6 +90,11 @@ async fn half_an_answer_is_a_warning_and_none_an_error() {
         inventory.warnings[1],
         "the devices differ (NVIDIA A10, NVIDIA A100-SXM4-40GB); results are named by NVIDIA A100-SXM4-40GB"
     );
+    let chosen = |indices: &[u32]| DevicesConfig { indices: Some(indices.to_vec()), ..DevicesConfig::default() };
+    let second = host.detect(&chosen(&[1])).await.unwrap();
+    assert_eq!((second.device_type.as_str(), second.count), ("NVIDIA A10", 1), "named by what was chosen");
+    let error = host.detect(&chosen(&[0, 1])).await.unwrap_err();
+    assert!(error.is_usage() && error.to_string().starts_with("the chosen devices differ (NVIDIA A10, "), "{error}");
 
     let name_only = r#"[ "$1" = -i ] && echo "NVIDIA H200" || exit 2"#;
     let inventory = Standins::new(&[("nvidia-smi", name_only)]).detect(&DevicesConfig::default()).await.unwrap();
@@ -98,6 +103,11 @@ async fn half_an_answer_is_a_warning_and_none_an_error() {
 
     for (tool, script, said) in [
         ("nvidia-smi", "echo '[GPU requires reset]'", "`nvidia-smi` does not tell the name of GPU 0; "),
+        (
+            "nvidia-smi",
+            "echo 'Failed to initialize NVML: Unknown Error'",
+            "`nvidia-smi` does not tell the name of GPU 0; ",
+        ),
         ("rocm-smi", "exit 0", "`rocminfo`, which names the rocm devices, is not on PATH; "),
         ("hl-smi", "echo nothing", "`hl-smi` does not tell a `Product Name`; "),
         ("uname", "exit 3", "`uname -m` failed (exit status: 3); "),
