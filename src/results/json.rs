@@ -63,6 +63,16 @@ pub fn last_of_each<'v, 'j>(
     })
 }
 
+/// Whether any text of `value`, keys included, is what `wanted` looks for.
+pub fn any_text(value: &JsonValue<'_>, wanted: &impl Fn(&str) -> bool) -> bool {
+    match value {
+        JsonValue::Str(text) => wanted(text),
+        JsonValue::Array(items) => items.iter().any(|item| any_text(item, wanted)),
+        JsonValue::Object(pairs) => pairs.iter().any(|(key, item)| wanted(key) || any_text(item, wanted)),
+        JsonValue::Null | JsonValue::Bool(_) | JsonValue::Int(_) | JsonValue::BigInt(_) | JsonValue::Float(_) => false,
+    }
+}
+
 /// Where in `value` the first number stands that JSON cannot carry (NaN or infinite), as a path like `.extra_info.x`.
 pub fn not_finite(value: &JsonValue<'_>) -> Option<String> {
     match value {
