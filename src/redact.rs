@@ -4,6 +4,7 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeSet, VecDeque};
+use std::io::{self, Read};
 use std::sync::{PoisonError, RwLock};
 
 use aho_corasick::{AhoCorasick, MatchKind};
@@ -57,6 +58,11 @@ impl Redactor {
         Cow::Owned(masked)
     }
 
+    /// `from` with every secret masked and nothing else changed, also where it arrives in pieces.
+    pub fn masking<R: Read>(&self, from: R) -> Masking<'_, R> {
+        Masking { redactor: self, from, waiting: Vec::new(), masked: io::Cursor::default(), ended: false }
+    }
+
     /// The last place at or before `limit` where `bytes` can be cut without going through a secret or a character.
     pub fn cut_before(&self, bytes: &[u8], limit: usize) -> usize {
         let straddles = |m: &aho_corasick::Match| m.start() < limit && limit < m.end();
@@ -71,6 +77,43 @@ impl Redactor {
             cut -= 1;
         }
         if cut == 0 || is_continuation(cut) { boundary } else { cut }
+    }
+}
+
+/// Bytes that [`Masking`] asks for at once.
+const PIECE_BYTES: u64 = 64 << 10;
+
+/// What is read through a [`Redactor`].
+#[derive(Debug)]
+pub struct Masking<'r, R> {
+    redactor: &'r Redactor,
+    from: R,
+    /// Read and not yet looked at to the end: a secret may begin in it.
+    waiting: Vec<u8>,
+    masked: io::Cursor<Vec<u8>>,
+    ended: bool,
+}
+
+impl<R: Read> Read for Masking<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let Some(matcher) = &self.redactor.matcher else { return self.from.read(buffer) };
+        loop {
+            let read = self.masked.read(buffer)?;
+            if read > 0 || self.ended || buffer.is_empty() {
+                return Ok(read);
+            }
+            self.ended = self.from.by_ref().take(PIECE_BYTES).read_to_end(&mut self.waiting)? == 0;
+            let sure = if self.ended { 0 } else { self.redactor.longest };
+            let cut = self.redactor.cut_before(&self.waiting, self.waiting.len().saturating_sub(sure));
+            let rest = self.waiting.split_off(cut);
+            let whole = std::mem::replace(&mut self.waiting, rest);
+            let mut masked = Vec::with_capacity(whole.len());
+            matcher.replace_all_with_bytes(&whole, &mut masked, |_, _, to| {
+                to.extend_from_slice(MASK.as_bytes());
+                true
+            });
+            self.masked = io::Cursor::new(masked);
+        }
     }
 }
 
@@ -123,6 +166,11 @@ pub fn masked(text: &str) -> Cow<'_, str> {
     LEARNT.read().unwrap_or_else(PoisonError::into_inner).redactor.mask(text)
 }
 
+/// Whether `text` holds a secret that this process has read.
+pub fn holds_secret(text: &str) -> bool {
+    matches!(masked(text), Cow::Owned(_))
+}
+
 fn forms(secret: &str) -> Vec<String> {
     let mut found = Vec::new();
     for part in secret.lines().map(str::trim).filter(|part| part.len() >= MIN_BYTES) {
@@ -165,6 +213,23 @@ mod tests {
     }
 
     #[test]
+    fn what_is_read_in_pieces_is_masked_and_bytes_stay() {
+        let redactor = Redactor::new(["hf_secret", "hf_secretsecret"]);
+        // Secrets over every border of the pieces, and bytes that are no text.
+        let piece = usize::try_from(PIECE_BYTES).unwrap();
+        for before in (piece - 20..piece + 2).chain([0, 1]) {
+            let filler = vec![0xc3; before];
+            let text = [&filler, b"hf_secretsecret".as_slice(), &filler, b"hf_secret", b"\xff hf_secr"].concat();
+            let mut masked = Vec::new();
+            redactor.masking(text.as_slice()).read_to_end(&mut masked).unwrap();
+            assert!(masked == [&filler, b"***".as_slice(), &filler, b"***", b"\xff hf_secr"].concat(), "{before}");
+        }
+        let mut same = Vec::new();
+        Redactor::default().masking(b"hf_secret".as_slice()).read_to_end(&mut same).unwrap();
+        assert_eq!(same, b"hf_secret");
+    }
+
+    #[test]
     fn lines_of_a_key_count_alone_and_short_ones_do_not() {
         let redactor = Redactor::new(["-----BEGIN-----\nMIIEabcdef\nab\n", ""]);
         assert_eq!(redactor.redact(b"x MIIEabcdef ab"), "x *** ab");
@@ -177,6 +242,7 @@ mod tests {
         learn("learnt-value");
         learn("learnt-value");
         assert_eq!(masked("a learnt-value\nb\n"), "a ***\nb\n");
+        assert!(holds_secret("a learnt-value") && !holds_secret("a value"));
     }
 
     #[test]

@@ -7,6 +7,8 @@ use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::redact::Redactor;
+
 /// More entries than this are not results.
 const MAX_ENTRIES: usize = 20_000;
 /// Unit of the archive's length, and the zeros at its end (POSIX ustar).
@@ -85,11 +87,11 @@ pub enum CollectError {
 }
 
 /// Unpacks the archive that `reader` yields into `target` (made here, empty before), without the first component of
-/// its paths, at most `cap_bytes`.
+/// its paths, at most `cap_bytes`, and with the secrets that `redactor` knows masked in every file.
 ///
 /// # Errors
 /// See [`CollectError`]. What was written until then stays.
-pub fn unpack(reader: impl Read, target: &Path, cap_bytes: u64) -> Result<Taken, CollectError> {
+pub fn unpack(reader: impl Read, target: &Path, cap_bytes: u64, redactor: &Redactor) -> Result<Taken, CollectError> {
     fs::create_dir_all(target).map_err(|source| CollectError::Write { path: target.to_owned(), source })?;
     let mut taken = Taken::default();
     let mut entries_end = 0;
@@ -129,7 +131,7 @@ pub fn unpack(reader: impl Read, target: &Path, cap_bytes: u64) -> Result<Taken,
                 continue;
             }
         };
-        taken.bytes += copy(&mut entry, &mut file, &path)?;
+        taken.bytes += copy(&mut redactor.masking(&mut entry), &mut file, &path)?;
         taken.files += 1;
         if renamed {
             taken.problems.push(ResultsProblem::Renamed { path: shown });
@@ -278,7 +280,7 @@ mod tests {
     fn only_plain_files_come_out() {
         let dir = tempfile::tempdir().unwrap();
         let target = dir.path().join("a/results");
-        let taken = unpack(hostile().as_slice(), &target, 1000).unwrap();
+        let taken = unpack(hostile().as_slice(), &target, 1000, &Redactor::default()).unwrap();
         assert_eq!(fs::read_to_string(target.join("good.json")).unwrap(), "{}");
         assert_eq!(fs::read_to_string(target.join("b%FF.json")).unwrap(), "bytes");
         assert!(target.join("deep/er/x.json").is_file());
@@ -302,8 +304,18 @@ mod tests {
     #[test]
     fn a_cap_is_kept() {
         let dir = tempfile::tempdir().unwrap();
-        let error = unpack(hostile().as_slice(), dir.path(), 3).unwrap_err();
+        let error = unpack(hostile().as_slice(), dir.path(), 3, &Redactor::default()).unwrap_err();
         assert!(matches!(error, CollectError::TooLarge { cap_bytes: 3, .. }), "{error:?}");
+    }
+
+    #[test]
+    fn no_file_holds_a_secret() {
+        let mut tar = tar::Builder::new(Vec::new());
+        entry(&mut tar, b"results/env.json", tar::EntryType::Regular, br#"{"HF_TOKEN": "hf_verysecret"}"#);
+        let bytes = tar.into_inner().unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        unpack(bytes.as_slice(), dir.path(), 1000, &Redactor::new(["hf_verysecret"])).unwrap();
+        assert_eq!(fs::read_to_string(dir.path().join("env.json")).unwrap(), r#"{"HF_TOKEN": "***"}"#);
     }
 
     #[test]
@@ -314,7 +326,7 @@ mod tests {
         let bytes = tar.into_inner().unwrap();
         for length in (0..bytes.len()).step_by(128) {
             let dir = tempfile::tempdir().unwrap();
-            let error = unpack(&bytes[..length], &dir.path().join("r"), 1000).unwrap_err();
+            let error = unpack(&bytes[..length], &dir.path().join("r"), 1000, &Redactor::default()).unwrap_err();
             assert!(matches!(error, CollectError::Read(_)), "{length}: {error:?}");
         }
     }

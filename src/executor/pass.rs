@@ -8,6 +8,7 @@ use tokio_util::io::{StreamReader, SyncIoBridge};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
+use crate::redact::Redactor;
 use crate::step::Step;
 
 use super::collect::{CollectError, unpack};
@@ -280,7 +281,8 @@ async fn collect(container: &Container, request: &PassRequest) -> Result<Results
         let stream = Box::pin(container.archive(&path.display().to_string()));
         let reader = SyncIoBridge::new(StreamReader::new(stream));
         let into = partial.clone();
-        let unpacked = tokio::task::spawn_blocking(move || unpack(reader, &into, cap_bytes)).await;
+        let redactor = Redactor::new(request.secrets.values());
+        let unpacked = tokio::task::spawn_blocking(move || unpack(reader, &into, cap_bytes, &redactor)).await;
         let results = match unpacked.map_err(|error| artifacts_error(&partial)(io::Error::other(error)))? {
             Ok(taken) if taken.files == 0 && taken.problems.is_empty() => Results::None,
             Ok(taken) => Results::Taken(taken),

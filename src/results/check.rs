@@ -16,6 +16,7 @@ use super::points::{Points, Source};
 use super::problem::{At, Problem, ProblemKind};
 use super::{foreign, json, record};
 use crate::model::{ExpectedPoint, PointState, SuiteKind, Variant};
+use crate::redact;
 
 /// Problems listed of one file; a broken file of a million lines is told once.
 const PROBLEMS_PER_FILE: usize = 100;
@@ -351,10 +352,9 @@ impl Pass<'_, '_> {
         }
         let mut overwritten: Vec<String> = Vec::new();
         for Element { at, value } in &reading.elements {
-            let worth = match judge(value, told_eager) {
-                Verdict::Valid => Worth::Measured,
-                Verdict::NothingCompiled => Worth::NothingCompiled,
-                Verdict::Invalid(kind, message) => {
+            let worth = match worth(value, told_eager) {
+                Ok(worth) => worth,
+                Err((kind, message)) => {
                     faults.push((*at, kind, message));
                     continue;
                 }
@@ -386,8 +386,8 @@ impl Pass<'_, '_> {
         for Element { at, value } in elements {
             let benchmark = json::field(value, "benchmark").and_then(|b| json::field(b, "name")).and_then(json::text);
             let benchmark = benchmark.unwrap_or(name);
-            match judge(value, false) {
-                Verdict::Valid | Verdict::NothingCompiled => {
+            match worth(value, false) {
+                Ok(Worth::Measured | Worth::NothingCompiled) => {
                     self.report.records += 1;
                     self.points.valid(benchmark, None);
                     let found = Found {
@@ -400,7 +400,7 @@ impl Pass<'_, '_> {
                     };
                     self.hand_on(name, Finding::Record(found))?;
                 }
-                Verdict::Invalid(kind, message) => self.problem(name, benchmark, *at, kind, message),
+                Err((kind, message)) => self.problem(name, benchmark, *at, kind, message),
             }
         }
         Ok(())
@@ -458,6 +458,19 @@ impl Pass<'_, '_> {
     fn hand_on(&mut self, name: &str, finding: Finding<'_, '_>) -> Result<(), CheckError> {
         (self.sink)(finding).map_err(|source| CheckError::Sink { file: name.to_owned(), source })
     }
+}
+
+/// What one element is worth as a record, or what is wrong with it.
+fn worth(value: &JsonValue<'_>, told_eager: bool) -> Result<Worth, (ProblemKind, String)> {
+    let worth = match judge(value, told_eager) {
+        Verdict::Valid => Worth::Measured,
+        Verdict::NothingCompiled => Worth::NothingCompiled,
+        Verdict::Invalid(kind, message) => return Err((kind, message)),
+    };
+    if json::any_text(value, &redact::holds_secret) {
+        return Err((ProblemKind::HoldsSecret, "the record holds a secret".to_owned()));
+    }
+    Ok(worth)
 }
 
 #[cfg(test)]

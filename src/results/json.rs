@@ -63,22 +63,38 @@ pub fn last_of_each<'v, 'j>(
     })
 }
 
+/// Whether any text of `value`, keys included, is what `wanted` looks for.
+pub fn any_text(value: &JsonValue<'_>, wanted: &impl Fn(&str) -> bool) -> bool {
+    match value {
+        JsonValue::Str(text) => wanted(text),
+        JsonValue::Array(items) => items.iter().any(|item| any_text(item, wanted)),
+        JsonValue::Object(pairs) => pairs.iter().any(|(key, item)| wanted(key) || any_text(item, wanted)),
+        JsonValue::Null | JsonValue::Bool(_) | JsonValue::Int(_) | JsonValue::BigInt(_) | JsonValue::Float(_) => false,
+    }
+}
+
 /// Where in `value` the first number stands that JSON cannot carry (NaN or infinite), as a path like `.extra_info.x`.
-pub fn not_finite(value: &JsonValue<'_>) -> Option<String> {
+/// What lies under the keys of `spared` is not looked at.
+pub fn not_finite(value: &JsonValue<'_>, spared: &[&str]) -> Option<String> {
     match value {
         JsonValue::Float(float) => (!float.is_finite()).then(String::new),
         JsonValue::Array(items) => {
-            items.iter().enumerate().find_map(|(at, item)| not_finite(item).map(|rest| format!("[{at}]{rest}")))
+            items.iter().enumerate().find_map(|(at, item)| not_finite(item, &[]).map(|rest| format!("[{at}]{rest}")))
         }
-        JsonValue::Object(pairs) => {
-            pairs.iter().find_map(|(key, item)| not_finite(item).map(|rest| format!(".{key}{rest}")))
-        }
+        JsonValue::Object(pairs) => pairs.iter().find_map(|(key, item)| {
+            let below = match spared {
+                [only] if key == only => return None,
+                [first, below @ ..] if key == first => below,
+                [] | [_, ..] => &[],
+            };
+            not_finite(item, below).map(|rest| format!(".{key}{rest}"))
+        }),
         JsonValue::Null | JsonValue::Bool(_) | JsonValue::Int(_) | JsonValue::BigInt(_) | JsonValue::Str(_) => None,
     }
 }
 
-/// Writes `value` as JSON in ASCII. Numbers that JSON cannot carry become `null`; records that hold one are refused
-/// before they come here.
+/// Writes `value` as JSON in ASCII. Numbers that JSON cannot carry become `null`; where that would change what a record
+/// says, it is refused before it comes here.
 pub fn write(out: &mut impl Write, value: &JsonValue<'_>) -> io::Result<()> {
     match value {
         JsonValue::Null => out.write_all(b"null"),
@@ -204,10 +220,13 @@ mod tests {
 
     #[test]
     fn numbers_that_json_cannot_carry_are_found() {
-        let value = JsonValue::parse(b"{\"a\": [1, {\"b\": NaN}]}", true).unwrap();
-        assert_eq!(not_finite(&value).as_deref(), Some(".a[1].b"));
-        assert_eq!(not_finite(&JsonValue::parse(b"[1e400]", true).unwrap()).as_deref(), Some("[0]"));
-        assert_eq!(not_finite(&JsonValue::parse(b"[\"inf\", 1]", true).unwrap()), None);
+        let first = |json: &str, spared: &[&str]| not_finite(&JsonValue::parse(json.as_bytes(), true).unwrap(), spared);
+        assert_eq!(first("{\"a\": [1, {\"b\": NaN}]}", &[]).as_deref(), Some(".a[1].b"));
+        assert_eq!(first("[1e400]", &[]).as_deref(), Some("[0]"));
+        assert_eq!(first("[\"inf\", 1]", &[]), None);
+        assert_eq!(first("{\"a\": {\"b\": [NaN]}}", &["a", "b"]), None);
+        assert_eq!(first("{\"a\": {\"b\": 1, \"c\": {\"b\": NaN}}}", &["a", "b"]).as_deref(), Some(".a.c.b"));
+        assert_eq!(first("{\"b\": NaN}", &["a", "b"]).as_deref(), Some(".b"));
     }
 
     #[test]

@@ -64,7 +64,9 @@ pub(super) fn judge(value: &JsonValue<'_>, told_eager: bool) -> Verdict {
             Some(_) => {}
         }
     }
-    if let Some(path) = json::not_finite(value) {
+    // What the load generator says beside its metric may lack a figure, which is written as `null`. An argument that is
+    // no number would be another argument.
+    if let Some(path) = json::not_finite(value, &["metric", "extra_info"]) {
         return invalid(ProblemKind::NotFinite, format!("`{}` is NaN or infinite", path.trim_start_matches('.')));
     }
     if let Some(message) = bad_shape(value) {
@@ -239,6 +241,8 @@ mod tests {
         assert_eq!(record(r#""model": {"origins": "hub"}"#), Some(ProblemKind::BadShape));
         assert_eq!(record(r#""dependencies": [1]"#), Some(ProblemKind::BadShape));
         assert_eq!(record(r#""x": NaN"#), Some(ProblemKind::NotFinite));
+        let info = r#"{"name": "x", "benchmark_values": [1], "extra_info": {"rtfx": NaN, "p": [{"x": Infinity}]}}"#;
+        assert_eq!(kind(&format!(r#"{{"benchmark": {{}}, "metric": {info}}}"#)), None);
         assert_eq!(record(r#""inputs": {"x": {"dtype": 1}}, "dependencies": {"x": {"extra_info": {}}}"#), None);
         for bad in ["1", "\"int\"", "null", "[]", r#"{"extra_info": "t"}"#] {
             assert_eq!(record(&format!(r#""inputs": {{"x": {bad}}}"#)), Some(ProblemKind::BadShape), "{bad}");

@@ -164,6 +164,7 @@ fn state_of(kind: ProblemKind) -> PointState {
         | ProblemKind::NoValues
         | ProblemKind::EmptyValues
         | ProblemKind::BadShape
+        | ProblemKind::HoldsSecret
         | ProblemKind::RequestsFailed
         | ProblemKind::RequestsMissing
         | ProblemKind::More => PointState::Failed,

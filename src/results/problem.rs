@@ -65,6 +65,8 @@ pub enum ProblemKind {
     Zeroed,
     /// Another part of the record has a shape that the database refuses, and with it the whole object.
     BadShape,
+    /// The record holds a secret that benchd knows.
+    HoldsSecret,
     /// The load generator reports failed requests.
     RequestsFailed,
     /// The load generator completed fewer requests than it was told to send.
@@ -92,6 +94,7 @@ impl ProblemKind {
             Self::NotFinite => "not_finite",
             Self::Zeroed => "zeroed",
             Self::BadShape => "bad_shape",
+            Self::HoldsSecret => "holds_secret",
             Self::RequestsFailed => "requests_failed",
             Self::RequestsMissing => "requests_missing",
             Self::More => "more",

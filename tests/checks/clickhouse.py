@@ -39,6 +39,7 @@ def own_results(folder):
         record("p99_ttft_ms", [3e38], timestamp=1, head_sha="forged", runners="forged", job_id=None),
         record("p50_ttft_ms", [2], servicelab_experiment_id="forged", servicelab_trial_id=-1.5, Metric=[], RUNNERS=1),
         {**record("goodput", [1]), "metric": {"name": "goodput", "benchmark_values": [1], "target_value": 0.5}},
+        {**record("lacks", [1]), "metric": {"name": "lacks", "benchmark_values": [1], "extra_info": {"rtfx": float("nan")}}},
         record("maps", [1], inputs={"x": {"dtype": 1, "extra_info": {"a": [1]}}},
                dependencies={"torch": {"version": 2.1, "extra_info": {}}}),
     ]

@@ -198,3 +198,22 @@ fn a_missing_directory_is_an_error() {
     let error = check(Path::new("/nonexistent/results"), Expectation::default(), &mut |_| Ok(())).unwrap_err();
     assert!(error.to_string().contains("/nonexistent/results"));
 }
+
+#[test]
+fn a_record_with_a_secret_is_a_problem_however_it_is_escaped() {
+    redact::learn("hf_secret-of-records");
+    let record = |text: &str| GOOD.replace("{}", &format!("{{\"token\": {text}}}"));
+    let key = GOOD.replace("{}", r#"{"hf_secret-of-records": 1}"#);
+    let files = [
+        ("a.pytorch.json", record(r#""hf_secret-of-records""#)),
+        ("b.pytorch.json", record(r#"["x hf_s\u0065cret-of-records"]"#)),
+        ("c.pytorch.json", key),
+        ("d.pytorch.json", record("\"***\"")),
+        ("e.json", r#"[{"name": "x", "value": 1, "extra": "hf_secret-of-records"}]"#.to_owned()),
+    ];
+    let report = report_of(&files.each_ref().map(|(name, text)| (*name, text.as_str())), None);
+    let kinds: Vec<_> = report.problems.iter().map(|problem| (problem.file.as_str(), problem.kind)).collect();
+    let held = ["a.pytorch.json", "b.pytorch.json", "c.pytorch.json", "e.json"];
+    assert_eq!(kinds, held.map(|file| (file, ProblemKind::HoldsSecret)));
+    assert_eq!(report.records, 1);
+}

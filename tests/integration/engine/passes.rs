@@ -25,7 +25,7 @@ async fn a_suite_runs_with_its_files_and_leaves_results_and_a_clean_log() {
         ls -1 tests; echo "[$(cat "tests/$SERVING_JSON")]"; ls out/results 2>&1
         echo "$DEVICE_NAME $DEVICE_TYPE $ON_CPU $EXTRA"
         mkdir -p out/results/deep
-        echo '{}' >out/results/latency_a.json; echo '[]' >out/results/latency_a.pytorch.json; echo x >out/results/deep/x
+        echo '{}' >out/results/latency_a.json; echo '[]' >out/results/latency_a.pytorch.json; echo hf_verysecrettoken >out/results/deep/x
         head -c 20000 /dev/zero | tr '\0' 'y'; echo
         printf 'no line feed'
     "#;
@@ -39,6 +39,7 @@ async fn a_suite_runs_with_its_files_and_leaves_results_and_a_clean_log() {
     assert_eq!(outcome.points.points, ["latency_a"]);
     assert!(outcome.ended_at >= outcome.started_at);
     assert!(case.result("latency_a.pytorch.json").is_file() && case.result("deep/x").is_file());
+    assert_eq!(std::fs::read_to_string(case.result("deep/x")).unwrap(), "***\n");
     let lines = case.lines();
     for wanted in ["a pipe", "green", "100%", "token ***", "no line feed", "cpu Test_CPU_2c 1 any 'value'"] {
         assert!(lines.iter().any(|line| line == wanted), "{wanted:?} is not in {lines:#?}");
