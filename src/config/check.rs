@@ -13,6 +13,7 @@ use super::explain::{is_secret_name, looks_secret};
 use super::fault::KeyPath;
 use super::images::{ImageLookup, ImageSource, ImageTemplate, RegistryConfig};
 use super::publish::{PublishConfig, PublishTarget, TargetUrl};
+use super::secret::holds_password;
 use super::suite::{ExpectedPoints, SuiteConfig, SuiteFlavour};
 use super::triggers::{SelectionConfig, TriggersConfig};
 use super::{BenchmarksSource, Config, ExecutionConfig, ReadAccess, ReportConfig, RepositoryConfig, Size};
@@ -80,11 +81,11 @@ impl Findings {
         if !matches!(url.scheme(), "http" | "https") {
             self.add(path.clone(), "must begin with http:// or https://");
         }
-        self.no_password(path, url);
+        self.no_password(path, url.as_str());
     }
 
-    fn no_password(&mut self, path: KeyPath, url: &Url) {
-        if url.password().is_some() {
+    fn no_password(&mut self, path: KeyPath, address: &str) {
+        if holds_password(address) {
             self.hinted(path, "the address holds a password", "secrets are not written here");
         }
     }
@@ -234,9 +235,7 @@ fn benchmarks(at: &KeyPath, source: &BenchmarksSource, findings: &mut Findings) 
         BenchmarksSource::Git { url, reference, path } => {
             findings.not_blank(at.key("git"), url);
             findings.not_blank(at.key("ref"), reference);
-            if let Ok(url) = Url::parse(url) {
-                findings.no_password(at.key("git"), &url);
-            }
+            findings.no_password(at.key("git"), url);
             stays_inside(at.key("path"), path, "the repository", findings);
         }
     }
@@ -464,7 +463,9 @@ fn execution(execution: &ExecutionConfig, findings: &mut Findings) {
     let at = KeyPath::default().key("execution");
     if let Some(host) = &execution.docker_host {
         let known = ["unix://", "tcp://", "http://", "https://"];
-        if !known.iter().any(|scheme| host.strip_prefix(scheme).is_some_and(|rest| !rest.is_empty())) {
+        if holds_password(host) {
+            findings.no_password(at.key("docker_host"), host);
+        } else if !known.iter().any(|scheme| host.strip_prefix(scheme).is_some_and(|rest| !rest.is_empty())) {
             findings.add(
                 at.key("docker_host"),
                 format!("`{host}` is not the address of a Docker Engine (unix://, tcp://, http://, https://)"),

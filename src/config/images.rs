@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::{BranchName, CommitSha, Platform, RepoName};
 
 use super::SecretSource;
+use super::secret::holds_password;
 use super::shape::{self, Expecting, TextOr};
 
 /// How images are found and pulled, for each platform.
@@ -110,6 +111,9 @@ pub enum InvalidTemplate {
     /// A look-up without a program.
     #[error("the look-up command is empty")]
     EmptyCommand,
+    /// A secret where everybody reads it.
+    #[error("the address holds a password: secrets are not written here")]
+    Password,
     /// An address of another scheme.
     #[error("`{0}` is not an address that begins with http:// or https://")]
     NotHttp(String),
@@ -254,6 +258,9 @@ impl TryFrom<TextOr<ImageKeys>> for ImageSource {
             },
             ImageKeys { main: None, other: None, command: None, http: Some(address) } => {
                 let address = one_word(address)?;
+                if holds_password(&address.0) {
+                    return Err(InvalidTemplate::Password);
+                }
                 match address.0.starts_with("http://") || address.0.starts_with("https://") {
                     true => Ok(Self::Lookup(ImageLookup::Http(address))),
                     false => Err(InvalidTemplate::NotHttp(address.0)),

@@ -8,6 +8,15 @@ use secrecy::SecretString;
 use super::environment;
 use crate::redact;
 
+/// Whether an address (`scheme://user:password@host`, also without the scheme) holds a password.
+pub(super) fn holds_password(address: &str) -> bool {
+    let rest = address.split_once("://").map_or(address, |(_, rest)| rest);
+    let Some((_, secret)) = rest.rsplit_once('@').and_then(|(user, _)| user.split_once(':')) else { return false };
+    // `host:5000/path@x` has a port.
+    let first = secret.split('/').next().unwrap_or_default();
+    first.len() == secret.len() || !first.chars().all(|c| c.is_ascii_digit())
+}
+
 /// Where one secret is kept. Printing it tells the place, never the value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SecretSource {

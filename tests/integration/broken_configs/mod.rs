@@ -88,6 +88,13 @@ fn no_secret_is_repeated() {
         "execution: {hf_token_env: hf_s3cretvalue}",
         "execution: {env: {HF_TOKEN: s3cretvalue}}",
         "registries: [{host: r, username: u, password: s3cretvalue}]",
+        "execution: {docker_host: 'tcp://u:s3cretvalue@h'}",
+        "execution: {docker_host: 'ssh://u:s3cretvalue@h'}",
+        "    publish: {to: [{url: 's3://AKIA:s3cretvalue/x@bucket'}]}",
+        "    publish: {to: [{url: 'https://u:s3cretvalue@h/x'}]}",
+        "    images: {cuda: {http: 'https://u:s3cretvalue@h/{sha}'}}",
+        "    benchmarks: {git: 'u:s3cretvalue@h/x.git'}",
+        "    benchmarks: {git: 'https://u:s3cretvalue@h/x.git'}",
     ] {
         fs::write(&file, format!("{REPOSITORY}{secret}\n")).unwrap();
         let said = refusal(&file);
