@@ -22,6 +22,9 @@ pub struct Args {
     json: bool,
 }
 
+/// A file that says nothing but which repository is measured.
+const SMALLEST: &str = "repositories:\n  - name: vllm-project/vllm\n";
+
 #[derive(Serialize)]
 struct Report<'a> {
     ok: bool,
@@ -33,6 +36,11 @@ struct Report<'a> {
 pub async fn run(args: Args) -> CommandResult {
     let (file, config) = match Config::find_and_load(args.file.as_deref()) {
         Ok(found) => found,
+        // Every key with its default is worth a look before there is a file.
+        Err(ConfigError::NoneFound) if args.print_defaults => {
+            let smallest = Config::parse(SMALLEST);
+            (PathBuf::new(), smallest.map_err(|faults| Failure::infrastructure(anyhow::anyhow!("{faults:?}")))?)
+        }
         Err(error) => {
             if args.json {
                 print_faults(&error)?;

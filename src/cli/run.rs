@@ -196,7 +196,10 @@ pub async fn run(args: Args) -> CommandResult {
             target_of(&inventory),
         )
     };
-    let planned = request.plan(&state_dir.join("benchmarks")).await.map_err(Failure::usage)?;
+    let planned = request.plan(&state_dir.join("benchmarks")).await.map_err(|error| match error.is_usage() {
+        true => Failure::usage(error),
+        false => Failure::infrastructure(error),
+    })?;
     tell_plan(&planned, &identity);
     if args.dry_run {
         return print_plan(&planned, &identity, args.json);

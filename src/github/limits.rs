@@ -14,8 +14,11 @@ use super::speaker::Speaker;
 /// GitHub asks for at least a minute of silence after a secondary limit that names no time, then for more each time.
 const SECONDARY_SILENCE: TimeDelta = TimeDelta::minutes(1);
 
-/// Nothing is waited for longer than this at once: a clock that was set must not silence us for days.
+/// An instant is waited for no longer than this at once: a clock that was set must not silence us for days.
 const LONGEST_SILENCE: TimeDelta = TimeDelta::minutes(65);
+
+/// A wait that GitHub names in seconds is kept, whatever clocks say; more than a day is no limit of its.
+const LONGEST_WAIT: TimeDelta = TimeDelta::days(1);
 
 /// This part of the hourly budget is left to writes: reads stop there.
 const RESERVED_PART: u64 = 10;
@@ -234,11 +237,10 @@ impl Limits {
         self.strikes = self.strikes.saturating_add(1);
         let wait = match limited {
             // A clock that goes ahead of GitHub's sees a reset in the past: even so nobody hammers.
-            Limited::Primary { reset_at } => (reset_at - now).max(TimeDelta::seconds(1) * doubled),
-            Limited::Secondary { wait: Some(wait) } => wait.max(TimeDelta::seconds(1)),
-            Limited::Secondary { wait: None } => SECONDARY_SILENCE * doubled,
+            Limited::Primary { reset_at } => (reset_at - now).max(TimeDelta::seconds(1) * doubled).min(LONGEST_SILENCE),
+            Limited::Secondary { wait: Some(wait) } => wait.clamp(TimeDelta::seconds(1), LONGEST_WAIT),
+            Limited::Secondary { wait: None } => (SECONDARY_SILENCE * doubled).min(LONGEST_SILENCE),
         };
-        let wait = wait.min(LONGEST_SILENCE);
         self.silent_until = self.silent_until.max(Some(now + wait));
         Some(wait)
     }

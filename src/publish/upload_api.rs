@@ -150,8 +150,10 @@ impl UploadClient {
         loop {
             tries += 1;
             let failure = match self.post(&request).await {
-                Ok((status, message)) => match status {
-                    StatusCode::OK | StatusCode::CREATED => return Ok(ApiOutcome::Created),
+                Ok((status, message, is_its_own)) => match status {
+                    StatusCode::OK | StatusCode::CREATED if is_its_own => return Ok(ApiOutcome::Created),
+                    // A page of something before it: nothing says that the object was taken.
+                    StatusCode::OK | StatusCode::CREATED => ApiError::Outage { key: key(), status, tries, message },
                     StatusCode::CONFLICT => return Ok(ApiOutcome::Exists),
                     StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
                         return Err(ApiError::Forbidden { key: key(), message });
@@ -172,14 +174,15 @@ impl UploadClient {
         }
     }
 
-    async fn post(&self, request: &Request<'_>) -> Result<(StatusCode, String), reqwest::Error> {
+    /// Status and message of the answer, and whether it is one of the API: a JSON object with a message.
+    async fn post(&self, request: &Request<'_>) -> Result<(StatusCode, String, bool), reqwest::Error> {
         let response = self.http.post(self.url.clone()).json(request).send().await?;
         let status = response.status();
         let text = response.text().await?;
-        let message = match serde_json::from_str::<Answer>(&text) {
-            Ok(answer) => answer.message,
-            Err(_) => text,
+        let (message, is_its_own) = match serde_json::from_str::<Answer>(&text) {
+            Ok(answer) => (answer.message, true),
+            Err(_) => (text, false),
         };
-        Ok((status, message.chars().take(300).collect()))
+        Ok((status, message.chars().take(300).collect(), is_its_own))
     }
 }

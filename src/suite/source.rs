@@ -75,6 +75,16 @@ pub enum SourceError {
     },
 }
 
+impl SourceError {
+    /// Whether what is configured, or what lies there, is at fault rather than a server or a disk.
+    pub fn is_usage(&self) -> bool {
+        match self {
+            Self::Directory(_) | Self::Configuration { .. } => true,
+            Self::Cache { .. } | Self::Fetch { .. } | Self::Git { .. } => false,
+        }
+    }
+}
+
 impl Source {
     /// Reads the benchmarks of `platform` as they are now. Repositories are kept, bare, under `cache`.
     ///

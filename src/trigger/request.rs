@@ -122,6 +122,17 @@ pub enum RequestError {
     Job(#[from] serde_json::Error),
 }
 
+impl RequestError {
+    /// Whether the configuration or a benchmark file is at fault, rather than something outside.
+    pub fn is_usage(&self) -> bool {
+        match self {
+            Self::NoImage { .. } => true,
+            Self::Benchmarks(error) => error.is_usage(),
+            Self::Job(_) => false,
+        }
+    }
+}
+
 impl<'a> Request<'a> {
     /// A request for everything, published as configured, without a budget, that fails where there is no image.
     pub fn new(

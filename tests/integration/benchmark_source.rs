@@ -103,6 +103,7 @@ async fn what_is_not_there_is_an_error_and_never_an_older_answer() {
     fs::remove_dir_all(repository.bare.path()).unwrap();
     let error = repository.read("main", "").await.unwrap_err();
     assert!(error.to_string().starts_with("failed to fetch `main` of the benchmark repository "), "{error}");
+    assert!(!error.is_usage() && repository.read("main", "../up").await.unwrap_err().is_usage());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -137,6 +137,20 @@ fn secrets_are_shown_as_their_place() {
 }
 
 #[test]
+fn defaults_are_printed_before_there_is_a_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = benchd();
+    command.current_dir(dir.path()).env_remove("BENCHD_CONFIG").args(["check-config", "--print-defaults"]);
+    let output = command.output().unwrap();
+    let printed = String::from_utf8(output.stdout).unwrap();
+    // Where a system-wide file is, it is printed.
+    if !std::path::Path::new("/etc/benchd/benchd.yaml").exists() {
+        assert_eq!(output.status.code(), Some(0));
+        assert!(printed.contains("- name: vllm-project/vllm\n") && printed.contains("job_timeout: "), "{printed}");
+    }
+}
+
+#[test]
 fn init_writes_what_check_config_accepts() {
     let dir = tempfile::tempdir().unwrap();
     let init = |arguments: &[&str]| {

@@ -57,6 +57,11 @@ fn a_plan_says_what_is_expected() {
     assert_eq!((code, &said["outcome"], &said["complete"]), (1, &json!("created"), &json!(false)));
     let (code, _, err) = run("check", dir.path(), &["--plan", "/nonexistent/plan.json"]);
     assert!(code == 2 && err.contains("/nonexistent/plan.json"), "{err}");
+    for nothing in ["[]", r#"{"jobs": [{"model": "o/one", "points": []}]}"#] {
+        std::fs::write(&points, nothing).unwrap();
+        let (code, _, err) = run("check", dir.path(), &["--plan", points.to_str().unwrap()]);
+        assert!(code == 2 && err.contains("expects nothing"), "{nothing}: {err}");
+    }
 }
 
 #[test]

@@ -130,9 +130,12 @@ fn wrong_credentials_are_told_without_the_password() {
 fn refusals_are_final_and_failures_are_tried_again() {
     let running = Running::start();
     let failure = || (StatusCode::INTERNAL_SERVER_ERROR, json!({"message": "Internal Server Error"}));
-    running.uploader.first.lock().unwrap().extend([failure(), failure()]);
+    // A page of something between, such as a login, says nothing of the object.
+    let page = (StatusCode::OK, json!("<html>log in</html>"));
+    running.uploader.first.lock().unwrap().extend([failure(), page]);
     assert_eq!(running.upload("pass?>~word").0, Some(0));
     assert_eq!(running.uploader.seen.lock().unwrap().len(), 3);
+    assert!(running.uploader.stored.lock().unwrap().contains_key(KEY));
     let refusal = (StatusCode::BAD_REQUEST, json!({"message": "Missing required parameter: 's3_path'"}));
     running.uploader.first.lock().unwrap().push_back(refusal);
     let (code, _, err) = running.upload("pass?>~word");

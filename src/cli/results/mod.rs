@@ -59,8 +59,12 @@ fn planned_points(plan: Option<&Path>, model: &str) -> Result<Option<Vec<Expecte
         serde_json::from_slice(&text)
             .with_context(|| format!("{} is no plan (`benchd plan --json` prints one)", path.display()))
     };
+    let expected = |points: Vec<ExpectedPoint>| match points.is_empty() {
+        true => Err(Failure::usage(anyhow!("the plan {} expects nothing", path.display()))),
+        false => Ok(Some(points)),
+    };
     let jobs = match read().map_err(Failure::usage)? {
-        PlanFile::Points(points) => return Ok(Some(points)),
+        PlanFile::Points(points) => return expected(points),
         PlanFile::Plan { jobs } => jobs,
     };
     let key = |model: &str| model_key(&model.trim().to_lowercase());
@@ -69,7 +73,7 @@ fn planned_points(plan: Option<&Path>, model: &str) -> Result<Option<Vec<Expecte
         let about = if model.is_empty() { String::new() } else { format!(" for the model `{model}`") };
         return Err(Failure::usage(anyhow!("the plan {} has no job{about}", path.display())));
     }
-    Ok(Some(wanted.into_iter().flat_map(|job| job.points).collect()))
+    expected(wanted.into_iter().flat_map(|job| job.points).collect())
 }
 
 /// Prints points as a table, then problems and warnings.

@@ -143,6 +143,10 @@ fn a_primary_limit_lasts_until_its_reset_and_never_hammers() {
         now += wait;
     }
     assert_eq!(waits, [1, 2, 4, 8]);
+    // A wait in seconds needs no clock: it is kept, within reason.
+    let named = |seconds| told(403, &[("retry-after", seconds)], "");
+    assert_eq!(limits.answered(Speaker::Token, &named("7200"), now), Some(TimeDelta::hours(2)));
+    assert_eq!(limits.answered(Speaker::Token, &named("9999999"), now), Some(LONGEST_WAIT));
     // A reset far away: the other clock is wrong.
     assert_eq!(limits.answered(Speaker::Token, &budget(403, 0, TimeDelta::days(9)), now), Some(LONGEST_SILENCE));
 }

@@ -322,7 +322,11 @@ pub const BROKEN: &[(&str, &str, &[&str])] = &[
             "3:35: execution.limits.job_timeout: expected a duration such as `90s`, `30m` or `6h`, found the number 90, write its unit",
         ],
     ),
-    (REPOSITORY, "execution: {limits: {job_timeout: 500000y}}\n", &["?"]),
+    (
+        REPOSITORY,
+        "execution: {limits: {job_timeout: 500000y}}\n",
+        &["3:35: execution.limits.job_timeout: longer than 10 years, which is the longest"],
+    ),
     (
         REPOSITORY,
         "execution: {limits: {job_timeout: 90x}}\n",
