@@ -35,7 +35,7 @@ pub enum ResultsProblem {
     /// A link, a device, a socket: not taken.
     #[error("{path}: {what}, not taken")]
     NotAFile {
-        /// Its path, bytes that are no text percent-encoded.
+        /// Its path, bytes that are no plain text percent-encoded.
         path: String,
         /// What it is.
         what: String,
@@ -46,8 +46,8 @@ pub enum ResultsProblem {
         /// The path.
         path: String,
     },
-    /// A name that is not UTF-8: taken under another one.
-    #[error("{path}: its name is not UTF-8, taken under this one")]
+    /// A name that is not UTF-8 or holds control characters: taken under another one.
+    #[error("{path}: its name is no plain text, taken under this one")]
     Renamed {
         /// The new path.
         path: String,
@@ -191,20 +191,29 @@ fn kind_name(kind: tar::EntryType) -> &'static str {
     }
 }
 
-/// The path as text, and whether it had to be changed for that: bytes that are no UTF-8 become `%XX`, and a file of that
+/// The path as text, and whether it had to be changed for that: bytes that are no UTF-8, and control characters, which
+/// would move a terminal's cursor, become `%XX`, and a file of that
 /// very name cannot be mistaken for it silently, because both are then reported or one is refused.
 fn shown_path(raw: &[u8]) -> (String, bool) {
-    match std::str::from_utf8(raw) {
-        Ok(text) => (text.to_owned(), false),
-        Err(_) => {
-            let mut text = String::new();
-            for chunk in raw.utf8_chunks() {
-                text.push_str(chunk.valid());
-                chunk.invalid().iter().for_each(|byte| text.push_str(&format!("%{byte:02X}")));
+    let mut text = String::new();
+    let mut changed = false;
+    let mut encode = |text: &mut String, bytes: &[u8]| {
+        changed = true;
+        bytes.iter().for_each(|byte| text.push_str(&format!("%{byte:02X}")));
+    };
+    for chunk in raw.utf8_chunks() {
+        for character in chunk.valid().chars() {
+            if character.is_control() {
+                encode(&mut text, character.encode_utf8(&mut [0; 4]).as_bytes());
+            } else {
+                text.push(character);
             }
-            (text, true)
+        }
+        if !chunk.invalid().is_empty() {
+            encode(&mut text, chunk.invalid());
         }
     }
+    (text, changed)
 }
 
 /// The path below the archive's own folder; `None` when it would leave it.
@@ -271,6 +280,7 @@ mod tests {
         entry(&mut tar, b"results/null", tar::EntryType::Char, b"");
         entry(&mut tar, b"results/pipe", tar::EntryType::Fifo, b"");
         entry(&mut tar, b"results/b\xff.json", file, b"bytes");
+        entry(&mut tar, b"results/\x1b[2J\n.json", file, b"text");
         entry(&mut tar, b"results/good.json", file, b"again");
         entry(&mut tar, b"results/good.json/below", file, b"x");
         tar.into_inner().unwrap()
@@ -283,6 +293,7 @@ mod tests {
         let taken = unpack(hostile().as_slice(), &target, 1000, &Redactor::default()).unwrap();
         assert_eq!(fs::read_to_string(target.join("good.json")).unwrap(), "{}");
         assert_eq!(fs::read_to_string(target.join("b%FF.json")).unwrap(), "bytes");
+        assert_eq!(fs::read_to_string(target.join("%1B[2J%0A.json")).unwrap(), "text");
         assert!(target.join("deep/er/x.json").is_file());
         assert!(!dir.path().join("escape.json").exists() && !dir.path().join("a/escape.json").exists());
         assert!(!target.join("hard.json").exists() && !target.join("null").exists());
@@ -295,7 +306,8 @@ mod tests {
         results/hard.json: a hard link, not taken
         results/null: a device, not taken
         results/pipe: a pipe, not taken
-        results/b%FF.json: its name is not UTF-8, taken under this one
+        results/b%FF.json: its name is no plain text, taken under this one
+        results/%1B[2J%0A.json: its name is no plain text, taken under this one
         results/good.json: not taken: File exists (os error 17)
         results/good.json/below: not taken: File exists (os error 17)
         ");

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::files::{self, Content, Entry, Kind};
 use super::judge::{Verdict, command_says_eager, judge};
+use super::limits::{MAX_RECORD_BYTES, MAX_RECORDS, MAX_VALUES, is_name, shown};
 use super::names::point_of;
 use super::parse::{Element, Reading, parse};
 pub use super::points::Point;
@@ -20,6 +21,10 @@ use crate::redact;
 
 /// Problems listed of one file; a broken file of a million lines is told once.
 const PROBLEMS_PER_FILE: usize = 100;
+/// Bytes of all files with records; a large job's are a tenth of it.
+const MAX_RECORD_FILES_BYTES: usize = 64 << 20;
+/// No text grows beyond so many times its length by the escapes with which it is written.
+const MOST_ESCAPED: usize = 6;
 
 /// What a directory is held against.
 #[derive(Clone, Debug, Default)]
@@ -219,7 +224,7 @@ pub fn check(dir: &Path, expectation: Expectation, sink: &mut Sink<'_>) -> Resul
     }
     let mut points = expected_points(expectation, told);
 
-    let mut pass = Pass { report: &mut report, points: &mut points, guards: Vec::new(), sink };
+    let mut pass = Pass { report: &mut report, points: &mut points, guards: Vec::new(), values: 0, bytes: 0, sink };
     for entry in results {
         pass.entry(&entry, &mut buffer)?;
     }
@@ -269,6 +274,10 @@ struct Pass<'p, 's> {
     points: &'p mut Points,
     /// What native results say against their points; told only for points that are expected or have records.
     guards: Vec<(String, Problem)>,
+    /// Values of all valid records so far.
+    values: usize,
+    /// Bytes of all files with records so far.
+    bytes: usize,
     sink: &'p mut Sink<'s>,
 }
 
@@ -284,6 +293,10 @@ impl Pass<'_, '_> {
             Kind::Other => {
                 let message = "not a plain file (a link, device or pipe), not read";
                 self.unread(entry, claims, ProblemKind::NotAFile, message);
+                return Ok(());
+            }
+            Kind::BadName => {
+                self.unread(entry, claims, ProblemKind::NotAFile, "its name holds control characters, not read");
                 return Ok(());
             }
         }
@@ -304,7 +317,7 @@ impl Pass<'_, '_> {
     /// A file of which nothing is known but its name.
     fn unread(&mut self, entry: &Entry, claims: bool, kind: ProblemKind, message: &str) {
         if claims {
-            self.problem(&entry.name, point_of(&entry.name).0, At::File, kind, message.to_owned());
+            self.problem(&entry.name, point_of(&entry.name).0, At::File, kind, message);
         } else {
             self.report.warnings.push(format!("{}: {message}", entry.name));
         }
@@ -316,10 +329,10 @@ impl Pass<'_, '_> {
         let (stem, _) = point_of(name);
         let before = self.report.records;
         let kind = if named_records || reading.holds_benchmark(bytes) {
-            self.records(name, &reading)?;
+            self.records(name, &reading, bytes.len())?;
             FileKind::Records
         } else if let Some(elements) = foreign::records(&reading, stem) {
-            self.foreign(name, &elements)?;
+            self.foreign(name, &elements, bytes.len())?;
             FileKind::Foreign
         } else if let Some(fault) = reading.faults.first() {
             self.report.warnings.push(format!("{name}: {} (it claims no records and is ignored)", fault.message));
@@ -338,24 +351,25 @@ impl Pass<'_, '_> {
     }
 
     /// A file that claims records: whatever in it is none is a problem.
-    fn records(&mut self, name: &str, reading: &Reading<'_>) -> Result<(), CheckError> {
+    fn records(&mut self, name: &str, reading: &Reading<'_>, bytes: usize) -> Result<(), CheckError> {
         let (point, part) = point_of(name);
         self.points.started(point);
         let (benchmark, variant) = self.points.benchmark(point);
         let told_eager = self.points.is_eager(point);
-        let mut faults = Vec::new();
+        let mut faults = Faults { name, point, count: 0 };
         for fault in &reading.faults {
-            faults.push((fault.at, fault.kind, fault.message.clone()));
+            faults.add(self, fault.at, fault.kind, fault.message.clone());
         }
-        if reading.elements.is_empty() && faults.is_empty() {
-            faults.push((At::File, ProblemKind::NoRecords, "the file holds no records".to_owned()));
+        if reading.elements.is_empty() && reading.faults.is_empty() {
+            faults.add(self, At::File, ProblemKind::NoRecords, "the file holds no records".to_owned());
         }
+        self.bytes = self.bytes.saturating_add(bytes);
         let mut overwritten: Vec<String> = Vec::new();
         for Element { at, value } in &reading.elements {
-            let worth = match worth(value, told_eager) {
+            let worth = match self.worth(value, told_eager, bytes) {
                 Ok(worth) => worth,
                 Err((kind, message)) => {
-                    faults.push((*at, kind, message));
+                    faults.add(self, *at, kind, message);
                     continue;
                 }
             };
@@ -378,15 +392,23 @@ impl Pass<'_, '_> {
         if let Some(info) = info {
             self.guard(name, point, info);
         }
-        self.faults(name, point, faults);
+        faults.end(self);
         Ok(())
     }
 
-    fn foreign(&mut self, name: &str, elements: &[Element<'_>]) -> Result<(), CheckError> {
+    fn foreign(&mut self, name: &str, elements: &[Element<'_>], bytes: usize) -> Result<(), CheckError> {
+        self.bytes = self.bytes.saturating_add(bytes);
+        let mut faults = Faults { name, point: point_of(name).0, count: 0 };
         for Element { at, value } in elements {
             let benchmark = json::field(value, "benchmark").and_then(|b| json::field(b, "name")).and_then(json::text);
             let benchmark = benchmark.unwrap_or(name);
-            match worth(value, false) {
+            if !is_name(benchmark) {
+                let message = format!("`{}` is no name of a benchmark", shown(benchmark));
+                faults.add(self, *at, ProblemKind::NotARecord, message);
+                continue;
+            }
+            faults.point = benchmark;
+            match self.worth(value, false, bytes) {
                 Ok(Worth::Measured | Worth::NothingCompiled) => {
                     self.report.records += 1;
                     self.points.valid(benchmark, None);
@@ -400,10 +422,37 @@ impl Pass<'_, '_> {
                     };
                     self.hand_on(name, Finding::Record(found))?;
                 }
-                Err((kind, message)) => self.problem(name, benchmark, *at, kind, message),
+                Err((kind, message)) => faults.add(self, *at, kind, message),
             }
         }
+        faults.end(self);
         Ok(())
+    }
+
+    /// What one element of a file of `bytes` is worth as a record, or what is wrong with it.
+    fn worth(&mut self, value: &JsonValue<'_>, told_eager: bool, bytes: usize) -> Result<Worth, (ProblemKind, String)> {
+        let worth = match judge(value, told_eager) {
+            Verdict::Valid => Worth::Measured,
+            Verdict::NothingCompiled => Worth::NothingCompiled,
+            Verdict::Invalid(kind, message) => return Err((kind, message)),
+        };
+        let values = json::field(value, "metric").and_then(|metric| json::field(metric, "benchmark_values"));
+        let values = self.values.saturating_add(values.and_then(json::list).map_or(0, |values| values.len()));
+        let (kind, message) = if self.report.records >= MAX_RECORDS {
+            (ProblemKind::TooLarge, format!("more than {MAX_RECORDS} records"))
+        } else if values > MAX_VALUES {
+            (ProblemKind::TooLarge, format!("more than {MAX_VALUES} values"))
+        } else if self.bytes > MAX_RECORD_FILES_BYTES {
+            (ProblemKind::TooLarge, format!("more than {} MiB of records", MAX_RECORD_FILES_BYTES >> 20))
+        } else if bytes > MAX_RECORD_BYTES / MOST_ESCAPED && json::written_bytes(value) > MAX_RECORD_BYTES {
+            (ProblemKind::TooLarge, format!("a record of more than {} MiB", MAX_RECORD_BYTES >> 20))
+        } else if json::any_text(value, &redact::holds_secret) {
+            (ProblemKind::HoldsSecret, "the record holds a secret".to_owned())
+        } else {
+            self.values = values;
+            return Ok(worth);
+        };
+        Err((kind, message))
     }
 
     fn native(&mut self, name: &str, point: &str, value: &JsonValue<'_>) -> Result<(), CheckError> {
@@ -440,17 +489,9 @@ impl Pass<'_, '_> {
         }
     }
 
-    fn faults(&mut self, name: &str, point: &str, faults: Vec<(At, ProblemKind, String)>) {
-        let more = faults.len().saturating_sub(PROBLEMS_PER_FILE);
-        for (at, kind, message) in faults.into_iter().take(PROBLEMS_PER_FILE) {
-            self.problem(name, point, at, kind, message);
-        }
-        if more > 0 {
-            self.problem(name, point, At::File, ProblemKind::More, format!("{more} more problems"));
-        }
-    }
-
-    fn problem(&mut self, name: &str, point: &str, at: At, kind: ProblemKind, message: String) {
+    fn problem(&mut self, name: &str, point: &str, at: At, kind: ProblemKind, message: &str) {
+        // It may quote what was stumbled over.
+        let message = shown(message);
         self.points.wrong(point, kind, &message);
         self.report.problems.push(Problem { file: name.to_owned(), at, kind, message });
     }
@@ -460,17 +501,27 @@ impl Pass<'_, '_> {
     }
 }
 
-/// What one element is worth as a record, or what is wrong with it.
-fn worth(value: &JsonValue<'_>, told_eager: bool) -> Result<Worth, (ProblemKind, String)> {
-    let worth = match judge(value, told_eager) {
-        Verdict::Valid => Worth::Measured,
-        Verdict::NothingCompiled => Worth::NothingCompiled,
-        Verdict::Invalid(kind, message) => return Err((kind, message)),
-    };
-    if json::any_text(value, &redact::holds_secret) {
-        return Err((ProblemKind::HoldsSecret, "the record holds a secret".to_owned()));
+/// What is wrong with the records of one file. Only the first ones are told one by one.
+struct Faults<'f> {
+    name: &'f str,
+    point: &'f str,
+    count: usize,
+}
+
+impl Faults<'_> {
+    fn add(&mut self, pass: &mut Pass<'_, '_>, at: At, kind: ProblemKind, message: String) {
+        self.count += 1;
+        if self.count <= PROBLEMS_PER_FILE {
+            pass.problem(self.name, self.point, at, kind, &message);
+        }
     }
-    Ok(worth)
+
+    fn end(self, pass: &mut Pass<'_, '_>) {
+        let more = self.count.saturating_sub(PROBLEMS_PER_FILE);
+        if more > 0 {
+            pass.problem(self.name, self.point, At::File, ProblemKind::More, &format!("{more} more problems"));
+        }
+    }
 }
 
 #[cfg(test)]

@@ -5,8 +5,11 @@ use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-/// Larger result files are not read, in bytes: the suites' own stay below a few MiB.
-pub(super) const MAX_FILE_BYTES: u64 = 64 << 20;
+use super::limits::{is_name, shown};
+
+/// Larger result files are not read, in bytes: the suites' own stay below a few MiB, and what is read takes up to 16
+/// times as much memory.
+pub(super) const MAX_FILE_BYTES: u64 = 16 << 20;
 
 /// What stands under a name.
 #[derive(Debug)]
@@ -17,12 +20,14 @@ pub(super) enum Kind {
     Directory,
     /// A symbolic link, device, pipe or socket.
     Other,
+    /// Something whose name no program of good will gives.
+    BadName,
 }
 
 /// One entry of the directory.
 #[derive(Debug)]
 pub(super) struct Entry {
-    /// Its name; bytes that are no text are replaced.
+    /// Its name; bytes that are no text are replaced, control characters escaped.
     pub name: String,
     /// Where it is.
     pub path: PathBuf,
@@ -41,14 +46,16 @@ pub(super) fn entries(dir: &Path) -> io::Result<Vec<Entry>> {
             continue;
         }
         let kind = entry.file_type()?;
-        let kind = if kind.is_file() {
+        let kind = if !is_name(&name) {
+            Kind::BadName
+        } else if kind.is_file() {
             Kind::File
         } else if kind.is_dir() {
             Kind::Directory
         } else {
             Kind::Other
         };
-        found.push(Entry { name, path: entry.path(), kind });
+        found.push(Entry { name: shown(&name), path: entry.path(), kind });
     }
     found.sort_unstable_by(|a, b| a.name.cmp(&b.name));
     Ok(found)

@@ -6,13 +6,12 @@ use std::collections::BTreeMap;
 use jiter::JsonValue;
 
 use super::json;
+use super::limits::is_name;
 use super::names::{benchmark_of, point_of, variant_of};
 use crate::model::{BranchName, CommitSha, DeviceType, JobId, Platform, RepoName, RunId, Target, Variant};
 
 /// Most devices of one job that are believed.
 const MAX_DEVICES: u32 = 1024;
-/// Most bytes of a name (model, benchmark, point, metric) that are believed.
-const MAX_NAME_BYTES: usize = 512;
 /// The last second at which a commit is believed to be made: the end of 2099.
 const MAX_TIMESTAMP: u64 = 4_102_444_799;
 
@@ -158,7 +157,6 @@ pub(super) fn identify(record: &JsonValue<'_>, key: &KeyParts, hints: &Hints) ->
         Some(text) => text.parse().map_err(|_unknown| format!("`{}` is no variant", clipped(text)))?,
         None => variant_in(&benchmark, known, hints.variant, has_file_name(record)),
     };
-    metric_name(record)?;
     let model = match (extra("model"), known) {
         (Some(model), _) => named("model", model)?,
         (None, Some(known)) => known.model.clone(),
@@ -346,15 +344,10 @@ fn own_ids([run, attempt, job]: &[String; 3]) -> Option<OwnIds> {
     Some(OwnIds { run: run.parse().ok()?, job: job.parse().ok()?, attempt })
 }
 
-/// The metric's name becomes a name in the store: it must be one.
-fn metric_name(record: &JsonValue<'_>) -> Result<(), String> {
-    text_at(record, &["metric", "name"]).map_or(Ok(()), |name| named("metric", name).map(|_| ()))
-}
-
-/// A name that is believed: a line of bounded length.
+/// A name that is believed.
 fn named(what: &str, text: &str) -> Result<String, String> {
     let text = text.trim();
-    if text.is_empty() || text.len() > MAX_NAME_BYTES || text.chars().any(char::is_control) {
+    if !is_name(text) {
         return Err(format!("`{}` is no name of a {what}", clipped(text)));
     }
     Ok(text.to_owned())

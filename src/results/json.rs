@@ -128,6 +128,26 @@ pub fn write(out: &mut impl Write, value: &JsonValue<'_>) -> io::Result<()> {
     }
 }
 
+/// How many bytes [`write`] makes of `value`.
+pub fn written_bytes(value: &JsonValue<'_>) -> usize {
+    struct Count(usize);
+    impl Write for Count {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0 += bytes.len();
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut count = Count(0);
+    if write(&mut count, value).is_err() {
+        // Counting cannot fail.
+    }
+    count.0
+}
+
 /// Writes a string with everything beyond ASCII as `\uXXXX`, as the public records have it.
 pub fn write_text(out: &mut impl Write, text: &str) -> io::Result<()> {
     out.write_all(b"\"")?;

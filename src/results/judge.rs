@@ -4,6 +4,7 @@
 use jiter::JsonValue;
 
 use super::json;
+use super::limits::{is_name, shown};
 use super::problem::ProblemKind;
 
 /// The judgement on one element.
@@ -43,6 +44,9 @@ pub(super) fn judge(value: &JsonValue<'_>, told_eager: bool) -> Verdict {
     let Some(name) = json::field(metric, "name").and_then(json::text) else {
         return invalid(ProblemKind::BadMetric, "`metric` has no `name`");
     };
+    if !is_name(name) {
+        return invalid(ProblemKind::BadMetric, format!("`{}` is no name of a metric", shown(name)));
+    }
     let Some(values) = json::field(metric, "benchmark_values") else {
         return invalid(ProblemKind::NoValues, format!("`{name}` has no `benchmark_values`"));
     };
@@ -225,6 +229,8 @@ mod tests {
             ("{\"benchmark\": {}}", ProblemKind::BadMetric),
             ("{\"benchmark\": {}, \"metric\": \"latency\"}", ProblemKind::BadMetric),
             ("{\"benchmark\": {}, \"metric\": {\"name\": 1}}", ProblemKind::BadMetric),
+            ("{\"benchmark\": {}, \"metric\": {\"name\": \" \"}}", ProblemKind::BadMetric),
+            ("{\"benchmark\": {}, \"metric\": {\"name\": \"a\\nb\"}}", ProblemKind::BadMetric),
             ("{\"benchmark\": {}, \"metric\": {\"name\": \"x\"}}", ProblemKind::NoValues),
         ] {
             assert_eq!(kind(bad), Some(expected), "{bad}");

@@ -7,6 +7,7 @@ use jiter::JsonValue;
 
 use super::check::{Finding, Found, Worth};
 use super::json;
+use super::limits::is_unit;
 use crate::model::{Better, Measurement, MetricClass, MetricKind, metric_kind};
 
 /// Figures of a native serving result that are measurements and no records.
@@ -128,7 +129,7 @@ impl Collector {
 
 /// A record may bring unit and direction itself: other projects' metrics are known by no table.
 fn told_by_record(measurement: &mut Measurement, info: &JsonValue<'_>) {
-    if let Some(unit) = json::field(info, "unit").and_then(json::text) {
+    if let Some(unit) = json::field(info, "unit").and_then(json::text).filter(|unit| is_unit(unit)) {
         unit.clone_into(&mut measurement.unit);
     }
     let better = match json::field(info, "better").and_then(json::text) {

@@ -7,6 +7,7 @@ mod foreign;
 pub mod identity;
 pub mod json;
 mod judge;
+mod limits;
 pub mod measurement;
 mod names;
 pub mod object;

@@ -12,23 +12,18 @@ use super::check::{Finding, Found, Origin, Worth};
 use super::identity::{Hints, Identity, KeyParts, OwnIds, Stated, identify};
 use super::json;
 use super::judge::{Verdict, judge};
+use super::limits::{MAX_RECORD_BYTES, MAX_RECORDS, MAX_VALUES, shown};
 use super::measurement::Collector;
 use crate::model::{BranchName, CommitSha, ExpectedPoint, Measurement, RepoName, Target, Variant};
 
 /// Bytes of one object after decompression; a job's results stay far below.
 const MAX_PLAIN_BYTES: u64 = 256 << 20;
-/// Bytes of one record.
-const MAX_LINE_BYTES: usize = 4 << 20;
-/// Lines of one object, empty ones too.
-const MAX_LINES: u64 = 200_000;
-/// Values of one object.
-const MAX_VALUES: usize = 2_000_000;
+/// Bytes of one line: a record and what benchd adds to it.
+const MAX_LINE_BYTES: usize = MAX_RECORD_BYTES + (64 << 10);
 /// Jobs whose records one object may hold.
 const MAX_JOBS: usize = 64;
 /// Faults of one object that are told one by one.
 const TOLD_FAULTS: usize = 20;
-/// Bytes of a unit; a longer one is dropped.
-const MAX_UNIT_BYTES: usize = 64;
 
 /// What was wrong in an object.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -136,7 +131,7 @@ impl Reading<'_> {
     fn lines(&mut self, plain: impl Read) {
         let mut reader = BufReader::with_capacity(64 << 10, plain.take(MAX_PLAIN_BYTES + 1));
         let mut line = Vec::new();
-        let (mut number, mut total) = (0_u64, 0_u64);
+        let (mut number, mut total) = (0_usize, 0_u64);
         loop {
             number += 1;
             let read = match bounded_line(&mut reader, &mut line) {
@@ -152,8 +147,8 @@ impl Reading<'_> {
                 self.fault(number, format!("more than {} MiB: the rest is not read", MAX_PLAIN_BYTES >> 20));
                 break;
             }
-            if number > MAX_LINES {
-                self.fault(number, format!("more than {MAX_LINES} lines: the rest is not read"));
+            if number > MAX_RECORDS {
+                self.fault(number, format!("more than {MAX_RECORDS} lines: the rest is not read"));
                 break;
             }
             if line.len() > MAX_LINE_BYTES {
@@ -226,22 +221,19 @@ impl Reading<'_> {
         self.jobs.get_mut(place).ok_or_else(|| "no job".to_owned())
     }
 
-    fn fault(&mut self, line: u64, message: String) {
+    fn fault(&mut self, line: usize, message: String) {
         self.found.faults += 1;
         if self.found.told.len() < TOLD_FAULTS {
             // An error may quote what it stumbled over.
-            let message = message.chars().filter(|c| !c.is_control()).take(300).collect();
-            self.found.told.push(ObjectFault { line, message });
+            let line = u64::try_from(line).unwrap_or(u64::MAX);
+            self.found.told.push(ObjectFault { line, message: shown(&message) });
         }
     }
 
     fn finish(mut self) -> PublishedObject {
         for draft in self.jobs {
             let Draft { stated, collector, points, configurations } = draft;
-            let measurement = |mut measurement: Measurement| {
-                if measurement.unit.len() > MAX_UNIT_BYTES || measurement.unit.chars().any(char::is_control) {
-                    measurement.unit.clear();
-                }
+            let measurement = |measurement: Measurement| {
                 let variant = points.get(&measurement.point).map_or(Variant::Unknown, |point| point.variant);
                 let configuration = configurations.get(&measurement.benchmark).cloned().unwrap_or_default();
                 PublishedMeasurement { variant, configuration, measurement }

@@ -37,9 +37,9 @@ impl Serialize for At {
 pub enum ProblemKind {
     /// The file could not be read from the disk.
     Unreadable,
-    /// The file is a link, device or pipe; what comes out of a container is not followed elsewhere.
+    /// The file is a link, device or pipe, which is not followed out of a container, or its name holds control characters.
     NotAFile,
-    /// The file is larger than benchd reads.
+    /// The file, a record, or all records together are larger than benchd takes.
     TooLarge,
     /// Bytes that are no UTF-8.
     InvalidUtf8,

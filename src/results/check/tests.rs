@@ -1,5 +1,6 @@
 use std::fs;
 
+use super::super::measurement::Collector;
 use super::*;
 use crate::model::Variant;
 
@@ -191,6 +192,80 @@ fn a_flood_of_problems_is_told_once() {
     let report = report_of(&[("a.pytorch.json", &format!("[{}1]", "1,".repeat(999)))], None);
     assert_eq!(report.problems.len(), PROBLEMS_PER_FILE + 1);
     assert_eq!(report.problems.last().unwrap().message, "900 more problems");
+}
+
+#[test]
+fn results_of_any_size_are_bounded() {
+    let told = |files: &[(&str, &str)]| {
+        let report = report_of(files, None);
+        let last = report.problems.into_iter().rfind(|problem| problem.kind == ProblemKind::TooLarge);
+        (report.records, last.map(|problem| (problem.file, problem.message)))
+    };
+    let over = |file: &str, message: &str| Some((file.to_owned(), message.to_owned()));
+    let many = |count: usize| {
+        format!("[{}{}]", format!("{},", &GOOD[1..GOOD.len() - 1]).repeat(count - 1), &GOOD[1..GOOD.len() - 1])
+    };
+    let half = many(MAX_RECORDS / 2);
+    let files = [("a.pytorch.json", half.as_str()), ("b.pytorch.json", half.as_str()), ("c.pytorch.json", GOOD)];
+    assert_eq!(told(&files[..2]), (MAX_RECORDS, None));
+    assert_eq!(told(&files), (MAX_RECORDS, over("c.pytorch.json", "more than 200000 records")));
+    let values = GOOD.replace("1.5", &format!("{}1", "1,".repeat(MAX_VALUES - 1)));
+    assert_eq!(told(&[("a.pytorch.json", &values)]), (1, None));
+    let files = [("a.pytorch.json", values.as_str()), ("b.pytorch.json", GOOD)];
+    assert_eq!(told(&files), (1, over("b.pytorch.json", "more than 2000000 values")));
+    // Each of these bytes is written as six.
+    let text = |bytes: usize| GOOD.replace("{}", &format!("{{\"x\": \"{}\"}}", "\u{7f}".repeat(bytes)));
+    assert_eq!(told(&[("a.pytorch.json", &text((4 << 20) / 6 - 50))]), (1, None));
+    assert_eq!(
+        told(&[("a.pytorch.json", &text((4 << 20) / 6))]),
+        (0, over("a.pytorch.json", "a record of more than 4 MiB"))
+    );
+    let blank = format!("{GOOD}{}", " ".repeat(15 << 20));
+    let names = ["a", "b", "c", "d", "e"].map(|name| format!("{name}.pytorch.json"));
+    let files = names.each_ref().map(|name| (name.as_str(), blank.as_str()));
+    assert_eq!(told(&files), (4, over("e.pytorch.json", "more than 64 MiB of records")));
+    let blank = format!("{GOOD}{}", " ".repeat(16 << 20));
+    assert_eq!(told(&[("a.pytorch.json", &blank)]), (0, over("a.pytorch.json", "larger than 16 MiB, not read")));
+}
+
+#[test]
+fn nothing_that_is_told_moves_a_cursor() {
+    let odd = r"\u001b]0;pwn\u0007\r\nfake: ok";
+    let keyed = GOOD.replace("\"metric\"", &format!("\"inputs\": {{\"{odd}\": 1}}, \"metric\""));
+    let argument = GOOD.replace("{}", &format!("{{\"{odd}\": NaN}}"));
+    let unit = format!(r#"[{{"name": "x", "value": 1, "unit": "{odd}"}}]"#);
+    let group = format!(r#"{{"{odd}": {{"speed": {{"value": 1}}}}}}"#);
+    let files = [
+        ("a.pytorch.json", GOOD.replace("latency", odd)),
+        ("b.pytorch.json", keyed),
+        ("c.pytorch.json", argument),
+        ("d.json", unit),
+        ("e.json", group),
+        ("\u{1b}[2J.pytorch.json", GOOD.to_owned()),
+        ("\u{1b}[2J.json", GOOD.to_owned()),
+    ];
+    let dir = tempfile::tempdir().unwrap();
+    for (name, text) in &files {
+        fs::write(dir.path().join(name), text).unwrap();
+    }
+    let mut collector = Collector::default();
+    let report = check(dir.path(), Expectation::default(), &mut |finding| {
+        collector.take(&finding);
+        Ok(())
+    })
+    .unwrap();
+    let mut told: Vec<String> = report.problems.iter().map(ToString::to_string).collect();
+    told.extend(report.warnings.iter().cloned());
+    told.extend(report.files.iter().map(|file| file.name.clone()));
+    told.extend(report.points.iter().flat_map(|p| [p.benchmark.clone(), p.point.clone(), format!("{:?}", p.reason)]));
+    let measurements = collector.finish();
+    told.extend(measurements.iter().flat_map(|m| [m.metric.clone(), m.unit.clone(), m.point.clone()]));
+    assert!(!told.iter().any(|text| text.chars().any(char::is_control)), "{told:#?}");
+    assert_eq!((report.problems.len(), report.warnings.len(), measurements.len()), (5, 1, 1), "{told:#?}");
+    assert!(
+        told.contains(&r"\u{1b}[2J.pytorch.json: its name holds control characters, not read".to_owned()),
+        "{told:#?}"
+    );
 }
 
 #[test]

@@ -159,7 +159,7 @@ async fn only_plain_files_of_a_bounded_size_are_taken() {
     let mut problems: Vec<String> = taken.problems.iter().map(ToString::to_string).collect();
     problems.sort();
     insta::assert_snapshot!(problems.join("\n"), @r"
-    results/bad%FF.json: its name is not UTF-8, taken under this one
+    results/bad%FF.json: its name is no plain text, taken under this one
     results/link.json: a symbolic link, not taken
     results/loop: a symbolic link, not taken
     results/pipe: a pipe, not taken
