@@ -185,9 +185,9 @@ impl FromStr for Target {
     }
 }
 
-/// A model's name in object keys: `/` becomes `_`.
+/// A model's name in object keys: lower case, and `/` becomes `_`.
 pub fn model_key(model: &str) -> String {
-    model.replace('/', "_")
+    model.trim().to_lowercase().replace('/', "_")
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use super::files::{self, Content, Entry, Kind};
 use super::judge::{Verdict, command_says_eager, judge};
 use super::limits::{MAX_RECORD_BYTES, MAX_RECORDS, MAX_VALUES, is_name, shown};
 use super::names::point_of;
-use super::parse::{Element, Reading, parse};
+use super::parse::{Element, Reading, TOLD_FAULTS, parse};
 pub use super::points::Point;
 use super::points::{Points, Source};
 use super::problem::{At, Problem, ProblemKind};
@@ -19,8 +19,6 @@ use super::{foreign, json, record};
 use crate::model::{ExpectedPoint, PointState, SuiteKind, Variant};
 use crate::redact;
 
-/// Problems listed of one file; a broken file of a million lines is told once.
-const PROBLEMS_PER_FILE: usize = 100;
 /// Bytes of all files with records; a large job's are a tenth of it.
 const MAX_RECORD_FILES_BYTES: usize = 64 << 20;
 /// No text grows beyond so many times its length by the escapes with which it is written.
@@ -360,6 +358,7 @@ impl Pass<'_, '_> {
         for fault in &reading.faults {
             faults.add(self, fault.at, fault.kind, fault.message.clone());
         }
+        faults.count += reading.untold;
         if reading.elements.is_empty() && reading.faults.is_empty() {
             faults.add(self, At::File, ProblemKind::NoRecords, "the file holds no records".to_owned());
         }
@@ -511,13 +510,13 @@ struct Faults<'f> {
 impl Faults<'_> {
     fn add(&mut self, pass: &mut Pass<'_, '_>, at: At, kind: ProblemKind, message: String) {
         self.count += 1;
-        if self.count <= PROBLEMS_PER_FILE {
+        if self.count <= TOLD_FAULTS {
             pass.problem(self.name, self.point, at, kind, &message);
         }
     }
 
     fn end(self, pass: &mut Pass<'_, '_>) {
-        let more = self.count.saturating_sub(PROBLEMS_PER_FILE);
+        let more = self.count.saturating_sub(TOLD_FAULTS);
         if more > 0 {
             pass.problem(self.name, self.point, At::File, ProblemKind::More, &format!("{more} more problems"));
         }

@@ -1,6 +1,8 @@
 //! Reads the text of one result file as leniently as the suites write it: JSON with Python's extensions, whole or one
 //! value a line, with or without a byte order mark. What cannot be read is said with its position, never lost.
 
+use std::ops::Range;
+
 use jiter::{JsonValue, LinePosition};
 
 use super::json;
@@ -26,18 +28,31 @@ pub struct Fault {
     pub message: String,
 }
 
+/// Faults of one file that are told one by one; a broken file of a million lines is told once.
+pub(super) const TOLD_FAULTS: usize = 100;
+
 /// All that a file says.
 #[derive(Debug, Default)]
 pub struct Reading<'j> {
     /// Its values, in order.
     pub elements: Vec<Element<'j>>,
-    /// What could not be read.
+    /// What could not be read; the first of it.
     pub faults: Vec<Fault>,
+    /// How many more parts could not be read.
+    pub untold: usize,
     /// Whether the file is one JSON object, as native results are.
     pub single: bool,
 }
 
 impl Reading<'_> {
+    fn fault(&mut self, fault: impl FnOnce() -> Fault) {
+        if self.faults.len() < TOLD_FAULTS {
+            self.faults.push(fault());
+        } else {
+            self.untold += 1;
+        }
+    }
+
     /// Whether an element is an object with `benchmark`, or the unreadable text looks like one.
     pub fn holds_benchmark(&self, bytes: &[u8]) -> bool {
         self.elements.iter().any(|e| json::field(&e.value, "benchmark").is_some())
@@ -76,17 +91,56 @@ pub fn parse(bytes: &[u8]) -> Reading<'_> {
         }
         Ok(value) => {
             let single = json::object(&value).is_some();
-            Reading { elements: vec![Element { at: At::Record(1), value }], faults: Vec::new(), single }
+            Reading { elements: vec![Element { at: At::Record(1), value }], single, ..Reading::default() }
         }
         Err(whole) => {
-            let rows = each_row(text);
-            if rows.elements.is_empty() {
-                Reading { faults: vec![unreadable(text, &whole)], ..Reading::default() }
+            let parts = each_item(text).unwrap_or_else(|| each_row(text));
+            if parts.elements.is_empty() {
+                Reading { faults: vec![unreadable(text, 0..text.len(), &whole)], ..Reading::default() }
             } else {
-                rows
+                parts
             }
         }
     }
+}
+
+/// Reads a list that as a whole cannot be read item by item, cut at its own commas: an item that cannot be read costs no
+/// other one. `None` for what is no list, has no end, or has no item that can be read.
+fn each_item(text: &[u8]) -> Option<Reading<'_>> {
+    let begin = text.iter().position(|byte| !byte.is_ascii_whitespace())?;
+    let end = begin + text.get(begin..)?.trim_ascii_end().len() - 1;
+    if text.get(begin) != Some(&b'[') || text.get(end) != Some(&b']') {
+        return None;
+    }
+    let mut reading = Reading::default();
+    let mut number = 0;
+    let mut item = |range: Range<usize>| {
+        number += 1;
+        match JsonValue::parse(text.get(range.clone()).unwrap_or_default(), true) {
+            Ok(value) => reading.elements.push(Element { at: At::Record(number), value }),
+            Err(error) => reading.fault(|| unreadable(text, range, &error)),
+        }
+    };
+    let mut start = begin + 1;
+    let (mut depth, mut quoted, mut escaped) = (0_usize, false, false);
+    for (at, byte) in text.iter().enumerate().take(end).skip(start) {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if quoted => escaped = true,
+            b'"' => quoted = !quoted,
+            _ if quoted => {}
+            b'[' | b'{' => depth += 1,
+            // The list ends before the text does: these are several lines, each with its own.
+            b']' | b'}' => depth = depth.checked_sub(1)?,
+            b',' if depth == 0 => {
+                item(start..at);
+                start = at + 1;
+            }
+            _ => {}
+        }
+    }
+    item(start..end);
+    (depth == 0 && !quoted && !reading.elements.is_empty()).then_some(reading)
 }
 
 /// Reads one value a line; a line that is neither an object nor a list is a fault, a blank one is nothing.
@@ -104,31 +158,35 @@ fn each_row(text: &[u8]) -> Reading<'_> {
                 reading.elements.extend(items.map(|value| Element { at: At::Line(number, 1), value }));
             }
             Ok(value @ JsonValue::Object(_)) => reading.elements.push(Element { at: At::Line(number, 1), value }),
-            Ok(_) => reading.faults.push(Fault {
+            Ok(_) => reading.fault(|| Fault {
                 at: At::Line(number, 1),
                 kind: ProblemKind::BadLine,
                 message: "the line is neither an object nor a list".to_owned(),
             }),
             Err(error) => {
-                let fault = unreadable(line, &error);
-                let column = if let At::Line(_, column) = fault.at { column } else { 1 };
-                reading.faults.push(Fault {
-                    at: At::Line(number, column),
-                    kind: ProblemKind::BadLine,
-                    message: fault.message,
+                let items = each_item(line).unwrap_or_else(|| Reading {
+                    faults: vec![unreadable(line, 0..line.len(), &error)],
+                    ..Reading::default()
                 });
+                reading.elements.extend(items.elements.into_iter().map(|e| Element { at: At::Line(number, 1), ..e }));
+                for fault in items.faults {
+                    let column = if let At::Line(_, column) = fault.at { column } else { 1 };
+                    reading.fault(|| Fault { at: At::Line(number, column), kind: ProblemKind::BadLine, ..fault });
+                }
+                reading.untold += items.untold;
             }
         }
     }
     reading
 }
 
-fn unreadable(text: &[u8], error: &jiter::JsonError) -> Fault {
+/// Why the part of `text` in `range` cannot be read, and where in `text`.
+fn unreadable(text: &[u8], range: Range<usize>, error: &jiter::JsonError) -> Fault {
     let at = |index: usize| {
-        let position = LinePosition::find(text, index.min(text.len().saturating_sub(1)));
+        let position = LinePosition::find(text, (range.start + index).min(text.len().saturating_sub(1)));
         At::Line(position.line, position.column.max(1))
     };
-    match std::str::from_utf8(text) {
+    match std::str::from_utf8(text.get(range.clone()).unwrap_or_default()) {
         Err(utf8) => Fault {
             at: at(utf8.valid_up_to()),
             kind: ProblemKind::InvalidUtf8,
@@ -169,6 +227,38 @@ mod tests {
     fn two_pretty_printed_documents_are_one_fault() {
         let (elements, faults) = ats("{\n  \"a\": 1\n}\n{\n  \"a\": 2\n}\n");
         assert_eq!((elements.len(), faults), (0, vec![("4:1".to_owned(), ProblemKind::InvalidJson)]));
+    }
+
+    #[test]
+    fn an_item_that_cannot_be_read_costs_no_other_one() {
+        let deep = format!("{}1{}", "[".repeat(300), "]".repeat(300));
+        let long = "1".repeat(5000);
+        for bad in [&deep, r#"{"x": "\ud800"}"#, &long, "{x}"] {
+            let text = format!(" [{{\"a\": \"],}}\\\"\"}}, {{}},\n {bad}, [2, {{}}]]\n");
+            let (elements, faults) = ats(&text);
+            assert_eq!(elements, ["record 1", "record 2", "record 4"], "{bad:.20}");
+            assert!(faults.len() == 1 && faults[0].0.starts_with("2:"), "{bad:.20}: {faults:?}");
+            assert_eq!(faults[0].1, ProblemKind::InvalidJson);
+            // The same where each line is a value of its own.
+            let (elements, faults) = ats(&format!("{{}}\n[{{}}, {bad}]\n[3]\n"));
+            assert_eq!(elements, ["1:1", "2:1", "3:1"], "{bad:.20}");
+            assert!(faults.len() == 1 && faults[0].0.starts_with("2:"), "{bad:.20}: {faults:?}");
+        }
+        let reading = parse(b"[1, \"\xff\", 2]");
+        assert_eq!((reading.elements.len(), reading.faults[0].kind), (2, ProblemKind::InvalidUtf8));
+        assert_eq!(reading.faults[0].at, At::Line(1, 6));
+        // Nothing is made of a list without an end, or of one that has no item that can be read.
+        for text in ["[1, {\"a\"", "[{x}, {y}]", "[1}, 2]", "[1, \"2]", "[1, {2]"] {
+            assert_eq!((ats(text).0.len(), ats(text).1.len()), (0, 1), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_flood_of_faults_is_counted() {
+        for text in ["[1".to_owned() + &",x".repeat(5000) + "]", "{}\n".to_owned() + &"x\n".repeat(5000)] {
+            let reading = parse(text.as_bytes());
+            assert_eq!((reading.elements.len(), reading.faults.len(), reading.untold), (1, TOLD_FAULTS, 4900));
+        }
     }
 
     #[test]

@@ -119,7 +119,7 @@ pub fn object_key(
     device_type: &DeviceType,
     model: &str,
 ) -> String {
-    let suffix = if model.is_empty() { String::new() } else { format!("_{}", model_key(model)) };
+    let suffix = if model.trim().is_empty() { String::new() } else { format!("_{}", model_key(model)) };
     format!("v3/{repo}/{branch}/{sha}/{}/benchmark_results{suffix}.json", device_type.device_key())
 }
 
@@ -351,6 +351,8 @@ mod tests {
         let key = metadata().object_key();
         let stem = "v3/vllm-project/vllm/main/9816774803221e23e6f26178546c65c2466e2c90/Xeon_Platinum_8480__112c";
         assert_eq!(key, format!("{stem}/benchmark_results_facebook_opt-125m.json"));
+        let as_written = Metadata { model: "Facebook/OPT-125m".to_owned(), ..metadata() };
+        assert_eq!(as_written.object_key(), key);
         let none = Metadata { model: String::new(), ..metadata() };
         assert_eq!(none.object_key(), format!("{stem}/benchmark_results.json"));
     }

@@ -67,8 +67,8 @@ fn planned_points(plan: Option<&Path>, model: &str) -> Result<Option<Vec<Expecte
         PlanFile::Points(points) => return expected(points),
         PlanFile::Plan { jobs } => jobs,
     };
-    let key = |model: &str| model_key(&model.trim().to_lowercase());
-    let wanted: Vec<_> = jobs.into_iter().filter(|job| model.is_empty() || key(&job.model) == key(model)).collect();
+    let wanted: Vec<_> =
+        jobs.into_iter().filter(|job| model.is_empty() || model_key(&job.model) == model_key(model)).collect();
     if wanted.is_empty() {
         let about = if model.is_empty() { String::new() } else { format!(" for the model `{model}`") };
         return Err(Failure::usage(anyhow!("the plan {} has no job{about}", path.display())));
