@@ -128,7 +128,7 @@ pub fn write(out: &mut impl Write, value: &JsonValue<'_>) -> io::Result<()> {
     }
 }
 
-/// How many bytes [`write`] makes of `value`.
+/// How many bytes [`write()`] makes of `value`.
 pub fn written_bytes(value: &JsonValue<'_>) -> usize {
     struct Count(usize);
     impl Write for Count {
