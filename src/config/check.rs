@@ -309,6 +309,10 @@ fn images(at: &KeyPath, repository: &RepositoryConfig, findings: &mut Findings) 
 
 fn image_template(path: KeyPath, template: &ImageTemplate, kind: SuiteFlavour, findings: &mut Findings) {
     let text = template.as_str();
+    // `name:tag@sha256:..` has no user.
+    if text.contains("://") && holds_password(text) {
+        return findings.no_password(path, text);
+    }
     if text.contains("://") {
         findings.hinted(path.clone(), format!("`{text}` is not an image reference"), "leave out the scheme");
     }

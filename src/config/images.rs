@@ -121,6 +121,11 @@ pub enum InvalidTemplate {
 
 const PLACEHOLDERS: [&str; 5] = ["sha", "suffix", "platform", "branch", "repo"];
 
+/// What is repeated of an address: nothing of one that holds a password.
+fn told(text: &str) -> String {
+    if holds_password(text) { "USER:PASSWORD@..".to_owned() } else { text.to_owned() }
+}
+
 impl ImageTemplate {
     /// The template as written.
     pub fn as_str(&self) -> &str {
@@ -180,7 +185,7 @@ impl FromStr for ImageTemplate {
         let mut rest = text;
         while let Some((before, placeholder, after)) = next_placeholder(rest) {
             if before.contains('}') {
-                return Err(InvalidTemplate::Unclosed(text.to_owned()));
+                return Err(InvalidTemplate::Unclosed(told(text)));
             }
             if !PLACEHOLDERS.contains(&placeholder) {
                 return Err(InvalidTemplate::UnknownPlaceholder(placeholder.to_owned()));
@@ -188,7 +193,7 @@ impl FromStr for ImageTemplate {
             rest = after;
         }
         match rest.contains(['{', '}']) {
-            true => Err(InvalidTemplate::Unclosed(text.to_owned())),
+            true => Err(InvalidTemplate::Unclosed(told(text))),
             false => Ok(Self(text.to_owned())),
         }
     }
@@ -233,7 +238,7 @@ impl Expecting for ImageKeys {
 
 fn one_word(template: ImageTemplate) -> Result<ImageTemplate, InvalidTemplate> {
     match template.0.is_empty() || template.0.contains(char::is_whitespace) {
-        true => Err(InvalidTemplate::NotOneWord(template.0)),
+        true => Err(InvalidTemplate::NotOneWord(told(&template.0))),
         false => Ok(template),
     }
 }

@@ -93,6 +93,9 @@ fn no_secret_is_repeated() {
         "    publish: {to: [{url: 's3://AKIA:s3cretvalue/x@bucket'}]}",
         "    publish: {to: [{url: 'https://u:s3cretvalue@h/x'}]}",
         "    images: {cuda: {http: 'https://u:s3cretvalue@h/{sha}'}}",
+        "    images: {cuda: {http: 'https://u:s3cretvalue@h/{sha'}}",
+        "    images: {cuda: {http: 'https://u:s3cretvalue@h/ {sha}'}}",
+        "    images: {cuda: 'https://u:s3cretvalue@h/x:{sha}'}",
         "    benchmarks: {git: 'u:s3cretvalue@h/x.git'}",
         "    benchmarks: {git: 'https://u:s3cretvalue@h/x.git'}",
     ] {
