@@ -172,6 +172,7 @@ impl FromStr for BranchName {
             || name.split('/').any(bad_part)
             || name.contains("..")
             || name.contains("@{")
+            || name.starts_with("refs/")
             || is_other_ref_of_pull(name)
             || name.starts_with('-')
             || name.ends_with('.');
@@ -220,7 +221,7 @@ mod tests {
         assert_eq!(pull.head_branch(None), "pull/123/head");
         assert_eq!(pull.head_branch(Some("feature")), "pull/123/head(feature)");
         assert_eq!(main.head_branch(Some("main")), "main(refs/heads/main)");
-        for other in ["pull/5/merge", "refs/pull/5/merge", "pull/5/head/x"] {
+        for other in ["pull/5/merge", "refs/pull/5/merge", "pull/5/head/x", "refs/heads/refs/pull/5/merge"] {
             assert!(other.parse::<BranchName>().is_err(), "{other} would be trusted");
         }
         assert!("pull/of/cables".parse::<BranchName>().is_ok());
