@@ -134,7 +134,9 @@ impl Checkout {
             return Ok(output.stdout);
         }
         let said = String::from_utf8_lossy(&output.stderr);
-        let message = said.lines().rfind(|line| !line.trim().is_empty()).unwrap_or(NO_MESSAGE).to_owned();
+        let told = said.lines().find(|line| line.starts_with("fatal:") || line.starts_with("error:"));
+        let message = told.or_else(|| said.lines().rfind(|line| !line.trim().is_empty())).unwrap_or(NO_MESSAGE);
+        let message = message.to_owned();
         Err(GitError::Failed { command, dir: self.dir.clone(), message })
     }
 

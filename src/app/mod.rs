@@ -3,6 +3,7 @@
 pub mod alive;
 pub mod doctor;
 pub mod identity;
+mod images;
 pub mod import;
 pub mod once;
 pub mod runner;

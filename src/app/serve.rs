@@ -1,33 +1,30 @@
 //! The daemon: named tasks that each look at the rows and move them one step, until it is told to stop. Everything it
 //! does is repeatable, so that a kill at any moment is a restart.
 
-use std::collections::BTreeMap;
 use std::fs::{File, TryLockError};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::{StreamExt, stream};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::runner::{self, OpenError, connect_github, detect, host_name, host_of, outbox, target_of};
-use super::work;
+use super::{images, work};
 use crate::clock::Clock;
 use crate::config::{Config, human};
 use crate::executor::device::DeviceInventory;
 use crate::executor::room::disk_room;
 use crate::health::{Health, Part, Pulse, Trouble, with_causes};
 use crate::http::{self, AppState};
-use crate::model::{Platform, RunnerName};
+use crate::model::RunnerName;
 use crate::publish::outbox::{Delivery, Outbox};
 use crate::publish::tell::Teller;
 use crate::queue::slots::Inventory;
-use crate::queue::spec::{ImageOrder, JobSpec};
 use crate::queue::{Pace, Queue};
-use crate::registry::{Finding, Presence, Registry, RegistrySettings};
+use crate::registry::{Registry, RegistrySettings};
 use crate::store::artifacts::Artifacts;
 use crate::store::{Store, StoreError};
 use crate::trigger::{Context, looks, reconcile, schedule};
@@ -36,9 +33,7 @@ use crate::trigger::{Context, looks, reconcile, schedule};
 pub const LOCK_FILE: &str = "benchd.lock";
 /// How often the rows are looked at when nothing that this process wrote wakes a task. Every task waits first, so that
 /// a fault that repeats is no busy loop.
-const LOOK_EVERY: Duration = Duration::from_secs(5);
-/// How many images are looked for side by side.
-const LOOKS_AT_ONCE: usize = 8;
+pub(super) const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// How often old artifacts are removed.
 const SWEEP_EVERY: Duration = Duration::from_secs(600);
 /// How long after the stop a task may go on with what it is at (an upload, a look-up) before that is broken off.
@@ -148,7 +143,7 @@ pub async fn serve(
     let pulse = |name| daemon.health.task(name, SILENT_AT_MOST);
     tasks.spawn(looping(settle_one, daemon.clone(), pulse("settle"), Rhythm::OnChange, stop.clone()));
     tasks.spawn(looping(sweep_one, daemon.clone(), pulse("sweep"), Rhythm::Every(SWEEP_EVERY), stop.clone()));
-    tasks.spawn(looping(look_one, daemon.clone(), pulse("images"), Rhythm::OnChange, stop.clone()));
+    tasks.spawn(images::run(daemon.clone(), pulse("images"), stop.clone()));
     tasks.spawn(looping(deliver_one, daemon.clone(), pulse("deliver"), Rhythm::OnChange, stop.clone()));
     tasks.spawn(work::run(daemon.clone(), context.clone(), pulse("work"), stop.clone()));
     let (looking, health, stopped) = (context.clone(), daemon.health.clone(), stop.clone());
@@ -341,80 +336,6 @@ async fn sweep_one(daemon: Arc<Daemon>) -> Result<(), StoreError> {
         Err(error) => tracing::warn!("failed to remove old artifacts: {}", with_causes(&error)),
     }
     Ok(())
-}
-
-/// Looks for the images that jobs wait for: each once, several side by side, so that a registry that hangs keeps
-/// nobody from another.
-async fn look_one(daemon: Arc<Daemon>) -> Result<(), StoreError> {
-    let mut jobs_of = BTreeMap::new();
-    for job in daemon.queue.due_looks().await? {
-        match serde_json::from_value::<JobSpec>(job.spec.clone()) {
-            Ok(spec) => {
-                let image = (spec.repository.clone(), spec.branch.clone(), spec.sha.clone(), job.target.platform);
-                let asked = (image, job.spec.get("image").map(ToString::to_string));
-                jobs_of.entry(asked).or_insert((spec, job.target.platform, Vec::new())).2.push(job.id);
-            }
-            Err(error) => {
-                let _waiting = daemon.queue.image_unknown(job.id, "(unreadable job)", &error.to_string()).await?;
-            }
-        }
-    }
-    if jobs_of.is_empty() {
-        return forget_registry(&daemon).await;
-    }
-    let looks = jobs_of.into_values().map(|(spec, platform, jobs)| {
-        let daemon = &daemon;
-        async move { (jobs, find(daemon, platform, &spec).await) }
-    });
-    let mut found = stream::iter(looks).buffer_unordered(LOOKS_AT_ONCE);
-    while let Some((jobs, (asked, found))) = found.next().await {
-        match &found {
-            Ok(_) => daemon.health.well(Part::Registry),
-            Err(error) => daemon.health.trouble(Part::Registry, error.clone()),
-        }
-        for job in jobs {
-            match &found {
-                Ok(Presence::Present { .. }) => daemon.queue.image_found(job).await.map(drop)?,
-                Ok(Presence::Absent) => daemon.queue.image_still_absent(job, &asked).await.map(drop)?,
-                Err(error) => daemon.queue.image_unknown(job, &asked, error).await.map(drop)?,
-            }
-        }
-    }
-    Ok(())
-}
-
-/// A registry that nobody asks any more is in nobody's way.
-async fn forget_registry(daemon: &Daemon) -> Result<(), StoreError> {
-    let is_told = daemon.health.troubles().iter().any(|trouble| trouble.part == Part::Registry);
-    if is_told && daemon.store.unfinished_jobs().await?.is_empty() {
-        daemon.health.well(Part::Registry);
-    }
-    Ok(())
-}
-
-/// What was asked for, and whether it is there; an error with its causes.
-async fn find(daemon: &Daemon, platform: Platform, spec: &JobSpec) -> (String, Result<Presence, String>) {
-    match &spec.image {
-        ImageOrder::Reference(text) => {
-            let found = match text.parse() {
-                Ok(reference) => daemon.registry.look_up(&reference).await.map_err(|error| with_causes(&error)),
-                Err(error) => Err(with_causes(&error)),
-            };
-            (text.clone(), found)
-        }
-        ImageOrder::Source(source) => {
-            let request =
-                crate::config::ImageRequest { repo: &spec.repository, branch: &spec.branch, sha: &spec.sha, platform };
-            match daemon.registry.find(source, request).await {
-                Ok(Finding::Present { reference, digest }) => (reference.to_string(), Ok(Presence::Present { digest })),
-                Ok(Finding::Absent { reference }) => {
-                    let asked = reference.map_or_else(|| "the image look-up".to_owned(), |r| r.to_string());
-                    (asked, Ok(Presence::Absent))
-                }
-                Err(error) => (format!("the image of {}", spec.sha.short()), Err(with_causes(&error))),
-            }
-        }
-    }
 }
 
 async fn deliver_one(daemon: Arc<Daemon>) -> Result<(), StoreError> {

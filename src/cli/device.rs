@@ -33,10 +33,8 @@ pub struct Args {
 pub async fn run(args: Args) -> CommandResult {
     let overrides = DevicesConfig { device_type: args.device_type, count: args.count, indices: args.devices };
     let tools = Tools::in_folders(environment::search_path());
-    let inventory = detect(&tools, args.platform, &overrides).await.map_err(|error| match error.is_usage() {
-        true => Failure::usage(error),
-        false => Failure::infrastructure(error),
-    })?;
+    let inventory =
+        detect(&tools, args.platform, &overrides).await.map_err(|error| Failure::of(error.is_usage(), error))?;
     if args.json {
         terminal::print_json(&inventory).map_err(Failure::infrastructure)?;
     } else {

@@ -141,6 +141,11 @@ impl Failure {
         Self { fault: Fault::Usage, error: error.into() }
     }
 
+    /// The person is at fault if `is_usage`, otherwise something outside benchd.
+    pub fn of(is_usage: bool, error: impl Into<anyhow::Error>) -> Self {
+        if is_usage { Self::usage(error) } else { Self::infrastructure(error) }
+    }
+
     /// Something outside benchd is at fault.
     pub fn infrastructure(error: impl Into<anyhow::Error>) -> Self {
         Self { fault: Fault::Infrastructure, error: error.into() }

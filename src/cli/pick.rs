@@ -73,10 +73,7 @@ pub async fn run(args: Args) -> CommandResult {
     };
     let target = match &args.target {
         Some(target) => target.clone(),
-        None => target_of(&detect(&config).await.map_err(|error| match error.is_usage() {
-            true => Failure::usage(error),
-            false => Failure::infrastructure(error),
-        })?),
+        None => target_of(&detect(&config).await.map_err(|error| Failure::of(error.is_usage(), error))?),
     };
     let source = source(&args, &config, repository)?;
     let files = told_file_names(&config.execution.env).map_err(Failure::usage)?;

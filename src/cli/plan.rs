@@ -81,9 +81,9 @@ pub async fn run(args: Args) -> CommandResult {
     let host = Host { device_type: args.device_type, devices: args.gpus };
     let plan = plan(&set, &selection, &host);
     if let Some(dir) = &args.out {
-        let own = args.benchmarks.join(args.platform.as_str());
-        if dir.canonicalize().is_ok_and(|dir| own.canonicalize().is_ok_and(|own| own == dir)) {
-            let why = anyhow::anyhow!("--out {} is the folder that is read: name another", dir.display());
+        if holds_benchmarks(dir, &args.benchmarks) {
+            let why =
+                anyhow::anyhow!("--out {} holds the benchmarks that are read: name another folder", dir.display());
             return Err(Failure::usage(why));
         }
         write_files(dir, &plan.files)
@@ -131,6 +131,13 @@ fn tell(set: &BenchmarkSet, plan: &Plan, quiet: bool) {
     if plan.point_count() == 0 {
         terminal::say(format_args!("benchd: nothing to measure"));
     }
+}
+
+/// Whether `dir` is the folder of benchmarks or one of its platforms: what is written there would take their place.
+fn holds_benchmarks(dir: &Path, benchmarks: &Path) -> bool {
+    let is_dir =
+        |other: &Path| matches!((dir.canonicalize(), other.canonicalize()), (Ok(dir), Ok(other)) if dir == other);
+    is_dir(benchmarks) || Platform::ALL.iter().any(|platform| is_dir(&benchmarks.join(platform.as_str())))
 }
 
 /// Writes the files flat into `dir`, after removing the suite files of an earlier plan.

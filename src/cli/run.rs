@@ -153,10 +153,7 @@ pub async fn run(args: Args) -> CommandResult {
     if let Some(devices) = &args.devices {
         config.execution.devices.indices = Some(devices.clone());
     }
-    let inventory = detect(&config).await.map_err(|error| match error.is_usage() {
-        true => Failure::usage(error),
-        false => Failure::infrastructure(error),
-    })?;
+    let inventory = detect(&config).await.map_err(|error| Failure::of(error.is_usage(), error))?;
     let engine = match args.dry_run && args.image.is_none() {
         true => None,
         false => Some(connect_engine(&config).await.map_err(Failure::infrastructure)?),
@@ -196,10 +193,8 @@ pub async fn run(args: Args) -> CommandResult {
             target_of(&inventory),
         )
     };
-    let planned = request.plan(&state_dir.join("benchmarks")).await.map_err(|error| match error.is_usage() {
-        true => Failure::usage(error),
-        false => Failure::infrastructure(error),
-    })?;
+    let planned =
+        request.plan(&state_dir.join("benchmarks")).await.map_err(|error| Failure::of(error.is_usage(), error))?;
     tell_plan(&planned, &identity);
     if args.dry_run {
         return print_plan(&planned, &identity, args.json);
@@ -210,12 +205,9 @@ pub async fn run(args: Args) -> CommandResult {
     }
     let Some(engine) = engine else { return Err(Failure::infrastructure(anyhow!("no engine was connected"))) };
     let devices = inventory.device_numbers();
-    let runner = Runner::open(&config, inventory, engine, &state_dir, &Clock::system()).await.map_err(|error| {
-        match error.is_usage() {
-            true => Failure::usage(error),
-            false => Failure::infrastructure(error),
-        }
-    })?;
+    let runner = Runner::open(&config, inventory, engine, &state_dir, &Clock::system())
+        .await
+        .map_err(|error| Failure::of(error.is_usage(), error))?;
     let cancel = cancelled_by_signals();
     let progress = Progress::new(args.follow);
     let tell = |event: crate::app::once::RunEvent<'_>| progress.tell(&event);

@@ -32,10 +32,7 @@ pub async fn run(args: Args) -> CommandResult {
         }
     };
     let served = Box::pin(serve(config, Clock::system(), stop, ready)).await;
-    served.map(|()| Answer::Yes).map_err(|error| match error.is_usage() {
-        true => Failure::usage(error),
-        false => Failure::infrastructure(error),
-    })
+    served.map(|()| Answer::Yes).map_err(|error| Failure::of(error.is_usage(), error))
 }
 
 async fn stop_by_signals(stop: CancellationToken) {

@@ -13,7 +13,7 @@ use super::explain::{is_secret_name, looks_secret};
 use super::fault::KeyPath;
 use super::images::{ImageLookup, ImageSource, ImageTemplate, RegistryConfig};
 use super::publish::{PublishConfig, PublishTarget, TargetUrl};
-use super::secret::holds_password;
+use super::secret::{holds_password, shown_address};
 use super::suite::{ExpectedPoints, SuiteConfig, SuiteFlavour};
 use super::triggers::{SelectionConfig, TriggersConfig};
 use super::{BenchmarksSource, Config, ExecutionConfig, ReadAccess, ReportConfig, RepositoryConfig, Size};
@@ -309,12 +309,9 @@ fn images(at: &KeyPath, repository: &RepositoryConfig, findings: &mut Findings) 
 
 fn image_template(path: KeyPath, template: &ImageTemplate, kind: SuiteFlavour, findings: &mut Findings) {
     let text = template.as_str();
-    // `name:tag@sha256:..` has no user.
-    if text.contains("://") && holds_password(text) {
-        return findings.no_password(path, text);
-    }
     if text.contains("://") {
-        findings.hinted(path.clone(), format!("`{text}` is not an image reference"), "leave out the scheme");
+        let message = format!("`{}` is not an image reference", shown_address(text));
+        findings.hinted(path.clone(), message, "leave out the scheme");
     }
     match kind {
         SuiteFlavour::Vllm if !template.names_commit() => findings.hinted(
@@ -467,12 +464,14 @@ fn execution(execution: &ExecutionConfig, findings: &mut Findings) {
     let at = KeyPath::default().key("execution");
     if let Some(host) = &execution.docker_host {
         let known = ["unix://", "tcp://", "http://", "https://"];
-        if holds_password(host) {
-            findings.no_password(at.key("docker_host"), host);
-        } else if !known.iter().any(|scheme| host.strip_prefix(scheme).is_some_and(|rest| !rest.is_empty())) {
+        findings.no_password(at.key("docker_host"), host);
+        if !known.iter().any(|scheme| host.strip_prefix(scheme).is_some_and(|rest| !rest.is_empty())) {
             findings.add(
                 at.key("docker_host"),
-                format!("`{host}` is not the address of a Docker Engine (unix://, tcp://, http://, https://)"),
+                format!(
+                    "`{}` is not the address of a Docker Engine (unix://, tcp://, http://, https://)",
+                    shown_address(host)
+                ),
             );
         }
     }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::{BranchName, CommitSha, Platform, RepoName};
 
 use super::SecretSource;
-use super::secret::holds_password;
+use super::secret::{holds_password, shown_address};
 use super::shape::{self, Expecting, TextOr};
 
 /// How images are found and pulled, for each platform.
@@ -121,11 +121,6 @@ pub enum InvalidTemplate {
 
 const PLACEHOLDERS: [&str; 5] = ["sha", "suffix", "platform", "branch", "repo"];
 
-/// What is repeated of an address: nothing of one that holds a password.
-fn told(text: &str) -> String {
-    if holds_password(text) { "USER:PASSWORD@..".to_owned() } else { text.to_owned() }
-}
-
 impl ImageTemplate {
     /// The template as written.
     pub fn as_str(&self) -> &str {
@@ -185,7 +180,7 @@ impl FromStr for ImageTemplate {
         let mut rest = text;
         while let Some((before, placeholder, after)) = next_placeholder(rest) {
             if before.contains('}') {
-                return Err(InvalidTemplate::Unclosed(told(text)));
+                return Err(InvalidTemplate::Unclosed(shown_address(text).to_owned()));
             }
             if !PLACEHOLDERS.contains(&placeholder) {
                 return Err(InvalidTemplate::UnknownPlaceholder(placeholder.to_owned()));
@@ -193,7 +188,7 @@ impl FromStr for ImageTemplate {
             rest = after;
         }
         match rest.contains(['{', '}']) {
-            true => Err(InvalidTemplate::Unclosed(told(text))),
+            true => Err(InvalidTemplate::Unclosed(shown_address(text).to_owned())),
             false => Ok(Self(text.to_owned())),
         }
     }
@@ -238,7 +233,7 @@ impl Expecting for ImageKeys {
 
 fn one_word(template: ImageTemplate) -> Result<ImageTemplate, InvalidTemplate> {
     match template.0.is_empty() || template.0.contains(char::is_whitespace) {
-        true => Err(InvalidTemplate::NotOneWord(told(&template.0))),
+        true => Err(InvalidTemplate::NotOneWord(shown_address(&template.0).to_owned())),
         false => Ok(template),
     }
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 use super::SecretSource;
-use super::secret::holds_password;
+use super::secret::shown_address;
 use super::triggers::TriggerName;
 
 /// Where the results of a repository go.
@@ -128,9 +128,7 @@ impl FromStr for TargetUrl {
     type Err = UnknownTarget;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        // What holds a password is not repeated.
-        let told = if holds_password(text) { "USER:PASSWORD@.." } else { text };
-        let unknown = || UnknownTarget(told.to_owned());
+        let unknown = || UnknownTarget(shown_address(text).to_owned());
         if let Some(rest) = text.strip_prefix("s3://") {
             let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
             let valid = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');

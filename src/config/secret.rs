@@ -17,6 +17,11 @@ pub(super) fn holds_password(address: &str) -> bool {
     first.len() == secret.len() || !first.chars().all(|c| c.is_ascii_digit())
 }
 
+/// What is repeated of an address: nothing of one that holds a password.
+pub(super) fn shown_address(address: &str) -> &str {
+    if holds_password(address) { "USER:PASSWORD@.." } else { address }
+}
+
 /// Where one secret is kept. Printing it tells the place, never the value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SecretSource {

@@ -126,10 +126,14 @@ impl Worker {
             }
             listener(event);
         };
-        let work = self.verdict(claimed, devices, &counting, &stop);
+        let mut work = Box::pin(self.verdict(claimed, devices, &counting, &stop));
         let verdict = tokio::select! {
-            verdict = Box::pin(work) => verdict?,
-            lost = self.keep_claim(claimed, &begun, &stop) => return lost.map(|()| Conclusion::Cancelled),
+            verdict = &mut work => verdict?,
+            () = self.keep_claim(claimed, &begun, &stop) => {
+                // It is at its end, and takes away the container that it may be making just now.
+                let _nobodys = work.await?;
+                return Ok(Conclusion::Cancelled);
+            }
         };
         let key = key_of(claimed);
         let end = AttemptEnd {
@@ -144,12 +148,7 @@ impl Worker {
     /// Renews the lease until it is lost, then stops the work and waits for the container to be gone. With it goes how
     /// many points have begun. Looks at once when jobs end: this one may have been cancelled, and its devices are free
     /// for the next.
-    async fn keep_claim(
-        &self,
-        claimed: &ClaimedJob,
-        begun: &AtomicU32,
-        stop: &CancellationToken,
-    ) -> Result<(), StoreError> {
+    async fn keep_claim(&self, claimed: &ClaimedJob, begun: &AtomicU32, stop: &CancellationToken) {
         let mut noted = 0;
         let lease = (claimed.lease_until - self.clock.now()).to_std().unwrap_or_default();
         let every = (lease / 3).max(Duration::from_secs(1));
@@ -169,8 +168,7 @@ impl Worker {
                 Ok(Heartbeat::Lost) => {
                     tracing::warn!(job.id = %claimed.claim.job, "the claim is lost, stopping its container");
                     stop.cancel();
-                    self.remove_container(claimed).await;
-                    return Ok(());
+                    return self.remove_container(claimed).await;
                 }
                 // The database may be locked for a while; the lease is long enough for more than one try.
                 Err(error) => tracing::warn!(job.id = %claimed.claim.job, %error, "failed to renew the lease"),
@@ -240,7 +238,11 @@ impl Worker {
             Some(_) => image.exact().to_string(),
             None => image.id.clone(),
         };
-        let request = match self.request_with_workspace(claimed, &spec, name, devices, &profile).await {
+        let request = tokio::select! {
+            request = self.request_with_workspace(claimed, &spec, name, devices, &profile) => request,
+            () = cancel.cancelled() => return Ok(Verdict { conclusion: Conclusion::Cancelled, message: None }),
+        };
+        let request = match request {
             Ok(request) => request,
             Err(error) => return Ok(Verdict::failed(FailureKind::WorkspaceFailed, error)),
         };

@@ -64,11 +64,14 @@ pub async fn run_pass(
             }
         }
     };
+    let mut begun = Box::pin(begun);
     let container = tokio::select! {
-        begun = begun => begun?,
+        begun = &mut begun => begun?,
         () = cancel.cancelled() => {
-            // The request in flight may have made it all the same.
-            if let Some(container) = life::find(engine, request.id, request.limits.stop_grace).await? {
+            // A request that is broken off may make a container later, when nobody looks for it any more.
+            let patience = request.limits.stop_grace;
+            let _made_or_failed = tokio::time::timeout(patience, begun).await;
+            if let Some(container) = life::find(engine, request.id, patience).await? {
                 container.remove().await?;
             }
             return Err(PassError::Cancelled);

@@ -18,6 +18,7 @@ use crate::model::{Conclusion, JobPhase, JobState, RepoName, RunId};
 use crate::objects::Patience;
 use crate::queue::spec::{JobSpec, UploadOrder};
 use crate::queue::{Queue, configurations};
+use crate::redact::masked;
 use crate::results::record::{Metadata, WireNumber};
 use crate::results::{CheckError, Expectation};
 use crate::step::Step;
@@ -108,6 +109,11 @@ impl UploadError {
             | Self::Join(_) => false,
         }
     }
+}
+
+/// What is written down of an error. A service may repeat the secret that it was given.
+fn told(error: UploadError) -> String {
+    masked(&format!("{:#}", anyhow::Error::from(error))).into_owned()
 }
 
 impl Outbox {
@@ -201,11 +207,11 @@ impl Outbox {
             Err(UploadError::Store(error)) => Err(error),
             Err(UploadError::Siblings) => Ok(Delivery::Waiting { next_at: self.clock.now() + SIBLING_WAIT }),
             // What was measured is not there any more: no later try helps.
-            Err(error) if error.is_final() => Ok(Delivery::Refused(format!("{:#}", anyhow::Error::from(error)))),
+            Err(error) if error.is_final() => Ok(Delivery::Refused(told(error))),
             Err(error) => {
                 let doubled = FIRST_WAIT.saturating_mul(2_u32.saturating_pow(row.attempts));
                 let next_at = self.clock.now() + doubled.min(LONGEST_WAIT);
-                Ok(Delivery::Postponed { reason: format!("{:#}", anyhow::Error::from(error)), next_at })
+                Ok(Delivery::Postponed { reason: told(error), next_at })
             }
         }
     }

@@ -12,6 +12,7 @@ use url::Url;
 use super::upload::UploadObject;
 use crate::model::Fault;
 use crate::objects::Patience;
+use crate::redact::masked;
 
 /// What came of an upload by the API.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -183,6 +184,7 @@ impl UploadClient {
             Ok(answer) => (answer.message, true),
             Err(_) => (text, false),
         };
-        Ok((status, message.chars().take(300).collect(), is_its_own))
+        // Masked before it is cut: half a secret is not found any more.
+        Ok((status, masked(&message).chars().take(300).collect(), is_its_own))
     }
 }

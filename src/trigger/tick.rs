@@ -125,13 +125,11 @@ struct Draft {
 pub async fn answer_tick(context: &Context, tick: &TickRow) -> Result<Answered, StoreError> {
     let key = &tick.key;
     let before: Answer = tick.answer.as_ref().and_then(|answer| Answer::deserialize(answer).ok()).unwrap_or_default();
-    // What could not be said before is still to be said when triggers are resumed.
-    let passed = |why| Draft { answer: Answer { passed: Some(why), ..before.clone() }, ..Draft::default() };
+    let passed = |why, answer: Answer| Draft { answer: Answer { passed: Some(why), ..answer }, ..Draft::default() };
     let draft = match (context.queue.pause_of(&Control::Triggers).await?, context.repository(Some(&key.repository))) {
-        (Some(pause), _) => passed(pause.to_string()),
-        (None, Err(error)) => {
-            Draft { answer: Answer { unknown: Vec::new(), ..passed(error.to_string()).answer }, ..Draft::default() }
-        }
+        // What could not be said before is still to be said when triggers are resumed.
+        (Some(pause), _) => passed(pause.to_string(), before),
+        (None, Err(error)) => passed(error.to_string(), before.said()),
         (None, Ok(repository)) => draft(context, repository, &before).await?,
     };
     write_down(context, key, tick.attempts, draft).await
@@ -139,8 +137,7 @@ pub async fn answer_tick(context: &Context, tick: &TickRow) -> Result<Answered, 
 
 /// The answer to a tick that was answered in part `before`: what was said then stays said.
 async fn draft(context: &Context, repository: &RepositoryConfig, before: &Answer) -> Result<Draft, StoreError> {
-    let said = Answer { passed: None, unknown: Vec::new(), ..before.clone() };
-    let mut draft = Draft { answer: said, ..Draft::default() };
+    let mut draft = Draft { answer: before.clone().said(), ..Draft::default() };
     let configured = &repository.selection.schedule;
     if !wants_target(&configured.targets, &context.target) {
         draft.answer.passed = Some(format!("{} is not selected for the schedule", context.target));
@@ -192,6 +189,11 @@ async fn draft(context: &Context, repository: &RepositoryConfig, before: &Answer
 }
 
 impl Answer {
+    /// The part that stays said.
+    fn said(self) -> Self {
+        Self { passed: None, unknown: Vec::new(), ..self }
+    }
+
     /// Whether a branch (or a model with a device count on it) is still to be looked at: all are the first time, and
     /// later those that nothing could be said of.
     fn leaves_open(&self, branch: &BranchName, job: Option<(&str, u32)>) -> bool {

@@ -114,11 +114,17 @@ fn a_variant_has_its_option_though_the_section_is_null() {
     let written = fs::read_to_string(out.join("serving-tests.json")).unwrap();
     assert!(written.contains(r#"{\"backend\":\"eager\"}"#), "{written}");
 
-    // What is read is never written over.
+    // What is read is never written over, nor what lies beside it.
+    fs::create_dir(dir.path().join("cpu")).unwrap();
+    for own in ["cuda", "cpu", "."] {
+        let (code, _, said) = run(&[&plan[..], &[&dir.path().join(own).display().to_string()]].concat());
+        assert_eq!(code, 2, "{said}");
+        assert!(said.contains("holds the benchmarks that are read: name another folder"), "{said}");
+    }
     let own = dir.path().join("cuda").display().to_string();
-    let (code, _, said) = run(&[&plan[..], &[&own]].concat());
+    let (code, _, said) =
+        run(&["plan", "--benchmarks", &own, "--platform", "cuda", "--models", "absent", "--out", &own]);
     assert_eq!(code, 2, "{said}");
-    assert!(said.contains("is the folder that is read: name another"), "{said}");
     assert_eq!(fs::read_to_string(dir.path().join("cuda/serving-tests.json")).unwrap(), serving);
 }
 

@@ -211,7 +211,8 @@ fn inventory(platform: Platform, probe: Probe, overrides: &DevicesConfig) -> Res
     // The name was asked of GPU 0, which may be another one than those that were chosen.
     if platform == Platform::Cuda && overrides.indices.is_some() && overrides.device_type.is_none() {
         match names.as_slice() {
-            [name] => device_type = name.parse()?,
+            [name] if is_name(name) => device_type = name.parse()?,
+            [_] => return Err(DetectError::Untold { tool: "nvidia-smi", what: "the name of the chosen GPU" }),
             [] => {}
             _ => return Err(DetectError::Differ { names: names.join(", ") }),
         }
@@ -268,12 +269,17 @@ async fn needed(tools: &Tools, platform: Platform, tool: &'static str, args: &[&
     Ok(answer?)
 }
 
+/// Whether `nvidia-smi` tells a name: it also ends well with "[GPU requires reset]", "No devices were found" or "Failed to
+/// initialize NVML: Unknown Error". No GPU has a colon in its name.
+fn is_name(text: &str) -> bool {
+    !text.is_empty() && !text.starts_with('[') && !text.starts_with("No devices") && !text.contains(':')
+}
+
 async fn nvidia(tools: &Tools) -> Result<Probe, DetectError> {
     let (cuda, smi) = (Platform::Cuda, "nvidia-smi");
     let first = needed(tools, cuda, smi, &["-i", "0", "--query-gpu=name", "--format=csv,noheader"]).await?;
     let name = first.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
-    // "[Unknown Error]", "[GPU requires reset]": the tool ends well without a name.
-    if name.is_empty() || name.starts_with('[') || name.starts_with("No devices") || name.contains("NVML") {
+    if !is_name(name) {
         return Err(DetectError::Untold { tool: smi, what: "the name of GPU 0" });
     }
     let mut warnings = Vec::new();

@@ -58,6 +58,15 @@ impl Place {
         Self { gh, repo, dir }
     }
 
+    /// Looks for images at this address in place of a registry, each for two models.
+    pub fn look_for_images_at(&self, address: &str) {
+        let (config, folder) = (self.dir.path().join("benchd.yaml"), self.dir.path().join("benchmarks/cpu"));
+        let text = fs::read_to_string(&config).unwrap();
+        fs::write(&config, text.replace("'localhost:1/r:{sha}'", &format!("{{http: '{address}'}}"))).unwrap();
+        let test = |model| json!({"test_name": format!("latency_{model}"), "parameters": {"model": model}});
+        fs::write(folder.join("latency-tests-cpu.json"), json!([test("m"), test("n")]).to_string()).unwrap();
+    }
+
     /// Starts the daemon, which GitHub's webhooks reach from now on; with a point it dies there, maybe before it listens.
     pub async fn start(&self, point: Option<&str>) -> Option<Daemon> {
         let said = self.dir.path().join("said");

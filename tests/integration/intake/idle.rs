@@ -5,7 +5,7 @@ use std::fs;
 use benchd::trigger::looks::LookAnswer;
 use benchd::trigger::reconcile::redeliver;
 use chrono::TimeDelta;
-use github_standin::{CommitSpec, DeliveryFault, PullSpec, Role};
+use github_standin::{CommitSpec, DeliveryFault, PullRequest, PullSpec, Role};
 
 use super::Desk;
 
@@ -68,14 +68,20 @@ async fn commands_are_found_without_a_webhook_and_answered_once() {
     assert_eq!(desk.runs().await.len(), 1);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_app_asks_for_deliveries_that_failed() {
+/// An App that follows the repository and has heard of a pull request.
+async fn told_of_a_pull_request() -> (Desk, PullRequest) {
     let desk = Desk::app().await;
     desk.follow().await;
     desk.hooked();
     desk.repo.commit("work", CommitSpec::new("faster"));
     let pull = desk.repo.open(PullSpec::new("work"));
     desk.hear().await;
+    (desk, pull)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_app_asks_for_deliveries_that_failed() {
+    let (desk, pull) = told_of_a_pull_request().await;
     desk.gh.delivery_fault("pull_request", Some("labeled"), DeliveryFault::WrongSecret, 1);
     pull.label("ready");
     desk.gh.settled().await;
@@ -98,12 +104,7 @@ async fn an_app_asks_for_deliveries_that_failed() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn all_deliveries_of_a_long_outage_are_asked_for_again() {
     const LOST: u32 = 45;
-    let desk = Desk::app().await;
-    desk.follow().await;
-    desk.hooked();
-    desk.repo.commit("work", CommitSpec::new("faster"));
-    let pull = desk.repo.open(PullSpec::new("work"));
-    desk.hear().await;
+    let (desk, pull) = told_of_a_pull_request().await;
     redeliver(&desk.context).await.unwrap();
     desk.gh.delivery_fault("pull_request", Some("labeled"), DeliveryFault::Lost, LOST);
     for number in 0..LOST {

@@ -4,6 +4,7 @@
 mod burst;
 mod daemon;
 mod idle;
+mod images;
 mod kills;
 mod merges;
 mod refusals;

@@ -53,16 +53,6 @@ async fn claimed(world: &World, case: &Case<'_>, lease_for: Duration) -> (Worker
     (worker, claimed)
 }
 
-/// Waits until no container of a run is left.
-async fn gone(run: u64) {
-    let removed = async {
-        while !left(run).is_empty() {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, removed).await.expect("a container is left");
-}
-
 /// A run of `sha` that waits in the store of a case without a daemon.
 async fn waiting(case: &Case<'_>, sha: &str) -> u64 {
     let token = case.dir().join("hf-token");
@@ -108,7 +98,7 @@ async fn a_lease_that_is_lost_stops_the_container_and_writes_nothing() {
     let run = waiting(&case, &sha).await;
     let (worker, claimed) = claimed(&world, &case, LEASE).await;
     let taken_over = async {
-        while world.events_so_far(run) != ["start"] {
+        while left(run).is_empty() {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         let options = SqliteConnectOptions::new().filename(case.dir().join("state").join(DATABASE_FILE));
@@ -119,7 +109,7 @@ async fn a_lease_that_is_lost_stops_the_container_and_writes_nothing() {
     let stop = CancellationToken::new();
     let (conclusion, ()) = tokio::join!(worker.execute(&claimed, &[0], &|_| {}, &stop), taken_over);
     assert_eq!(conclusion.unwrap(), Conclusion::Cancelled);
-    gone(run).await;
+    assert_eq!(left(run), "", "its container is gone");
     let detail = worker.store.run_detail(claimed.job.run).await.unwrap().unwrap();
     assert_eq!(detail.jobs[0].attempts[0].end, None, "the attempt is the other's to end");
 }
@@ -132,7 +122,7 @@ async fn a_cancelled_job_is_stopped_long_before_its_lease_is_renewed() {
     let run = waiting(&case, &sha).await;
     let (worker, claimed) = claimed(&world, &case, Duration::from_secs(3600)).await;
     let cancelled = async {
-        while world.events_so_far(run) != ["start"] {
+        while left(run).is_empty() {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         worker.queue.cancel(claimed.job.run, "by the test").await.unwrap()
@@ -141,5 +131,5 @@ async fn a_cancelled_job_is_stopped_long_before_its_lease_is_renewed() {
     let both = async { tokio::join!(worker.execute(&claimed, &[0], &|_| {}, &stop), cancelled) };
     let (conclusion, ended) = tokio::time::timeout(PATIENCE, both).await.expect("the container goes on");
     assert_eq!((conclusion.unwrap(), ended), (Conclusion::Cancelled, Cancelled::Jobs { count: 1 }));
-    gone(run).await;
+    assert_eq!(left(run), "", "its container is gone");
 }
