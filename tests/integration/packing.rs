@@ -29,7 +29,7 @@ async fn what_came_together_is_arranged_so_that_the_host_is_done_soonest() {
         println!("{commits} commits: {ratios:.3?}");
         ratios.iter().sum::<f64>() / 6.0
     };
-    // Of two commits the best of all orders comes no nearer than 1.25, see docs/performance.md.
+    // Of two commits the best of all orders comes no nearer than 1.17 in the mean, see docs/performance.md.
     assert!(mean(2).await <= 1.3);
     assert!(mean(3).await <= 1.2);
     assert!(mean(4).await <= 1.15);

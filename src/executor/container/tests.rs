@@ -8,7 +8,8 @@ use crate::config::{ExecutionConfig, SuiteConfig};
 use crate::executor::settings;
 use crate::model::Platform;
 
-use super::command_line::{quote, repeat};
+use super::body::create_body;
+use super::command_line::{create_arguments, quote, repeat};
 use super::*;
 
 /// A pass of vLLM's suite on a CPU, with the defaults of the configuration.
@@ -176,6 +177,25 @@ fn a_person_can_repeat_it() {
     insta::assert_snapshot!(text);
     assert_eq!(quote("a b"), "'a b'");
     assert_eq!(quote(""), "''");
+}
+
+#[test]
+fn a_repeat_is_limited_as_the_container_was() {
+    let mut request = untrusted();
+    request.limits.shm_bytes = 512 << 20;
+    let spec = ContainerSpec::of(&request).unwrap();
+    let host = create_body(&spec, &request.secrets).host_config.unwrap();
+    let arguments = create_arguments(&spec).join(" ");
+    let written = |option: &str, value: &str| arguments.contains(&format!("--{option}{value}"));
+    assert!(written("shm-size=", &host.shm_size.unwrap().to_string()), "{arguments}");
+    assert!(written("dns ", &host.dns.unwrap()[0]), "{arguments}");
+    assert!(written("network=", &host.network_mode.unwrap()), "{arguments}");
+    assert!(written("memory=", &host.memory.unwrap().to_string()), "{arguments}");
+    assert!(written("memory-swap=", &host.memory_swap.unwrap().to_string()), "{arguments}");
+    assert!(written("pids-limit=", &host.pids_limit.unwrap().to_string()), "{arguments}");
+    assert!(written("ipc=", &host.ipc_mode.unwrap()), "{arguments}");
+    assert!(written("cap-drop ", &host.cap_drop.unwrap()[0]), "{arguments}");
+    assert!(written("security-opt ", &host.security_opt.unwrap()[0]), "{arguments}");
 }
 
 #[test]
