@@ -31,8 +31,15 @@ pub const PATH: &str = "/webhook/github";
 /// (<https://docs.github.com/webhooks/webhook-events-and-payloads#payload-cap>).
 pub const MAX_BODY_BYTES: usize = 25 * 1024 * 1024;
 
-/// How much memory the bodies of all deliveries may take together.
+/// How much memory the large bodies of deliveries may take together.
 const MAX_BYTES_AT_ONCE: usize = 4 * MAX_BODY_BYTES;
+
+/// Bodies up to this size, nearly all that GitHub sends, have memory of their own: large ones that somebody else sends,
+/// whose signature is not known before their end, keep none of them out.
+const SMALL_BYTES: usize = 1024 * 1024;
+
+/// How much memory the small bodies may take together.
+const SMALL_BYTES_AT_ONCE: usize = 32 * SMALL_BYTES;
 
 /// How long a body may take to arrive. GitHub gives up after 10 s in all.
 const ARRIVES_WITHIN: Duration = Duration::from_secs(5);
@@ -52,6 +59,7 @@ pub struct Door {
     files: Vec<SecretSource>,
     secrets: Mutex<Option<(DateTime<Utc>, Vec<SecretString>)>>,
     memory: Semaphore,
+    small: Semaphore,
 }
 
 impl Door {
@@ -61,6 +69,7 @@ impl Door {
             files: config.webhook_secret_files.iter().cloned().map(SecretSource::File).collect(),
             secrets: Mutex::default(),
             memory: Semaphore::new(MAX_BYTES_AT_ONCE),
+            small: Semaphore::new(SMALL_BYTES_AT_ONCE),
         }
     }
 
@@ -175,12 +184,14 @@ async fn read<'d>(door: &'d Door, headers: &HeaderMap, body: Body) -> Result<(By
         let detail = format!("a delivery may have at most {MAX_BODY_BYTES} bytes, as GitHub's have");
         Problem::new(Kind::TooLarge, detail)
     };
-    let busy = || Problem::new(Kind::Unavailable, "too many large deliveries at once: deliver it again later");
+    let busy = || Problem::new(Kind::Unavailable, "too many deliveries at once: deliver it again later");
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
     if announced.is_some_and(|length| length > MAX_BODY_BYTES) {
         return Err(too_large());
     }
-    let mut memory = door.memory.try_acquire_many(0).map_err(|_none| busy())?;
+    // A body is never longer than announced: the server reads no further.
+    let room = if announced.is_some_and(|length| length <= SMALL_BYTES) { &door.small } else { &door.memory };
+    let mut memory = room.try_acquire_many(0).map_err(|_none| busy())?;
     let mut bytes = BytesMut::new();
     let mut body = body;
     while let Some(frame) = body.frame().await {
@@ -190,7 +201,7 @@ async fn read<'d>(door: &'d Door, headers: &HeaderMap, body: Body) -> Result<(By
             return Err(too_large());
         }
         let piece = u32::try_from(data.len()).map_err(|_large| too_large())?;
-        memory.merge(door.memory.try_acquire_many(piece).map_err(|_none| busy())?);
+        memory.merge(room.try_acquire_many(piece).map_err(|_none| busy())?);
         bytes.extend_from_slice(&data);
     }
     Ok((bytes.freeze(), memory))

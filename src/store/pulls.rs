@@ -322,9 +322,13 @@ impl Store {
         rows.iter().map(PullRow::read).collect()
     }
 
-    /// The pull requests with this head, newest first.
-    pub async fn pulls_with_head(&self, repository: &RepoName, sha: &CommitSha) -> Result<Vec<PullRow>, StoreError> {
-        let rows = sqlx::query("select * from pulls where repository = ?1 and head_sha = ?2 order by number desc")
+    /// The pull requests whose head this commit is or was, as far as it was measured for them, newest first.
+    pub async fn pulls_of_commit(&self, repository: &RepoName, sha: &CommitSha) -> Result<Vec<PullRow>, StoreError> {
+        let statement = "select * from pulls where repository = ?1 and (head_sha = ?2 or number in (
+                 select pull_runs.number from pull_runs join runs on runs.id = pull_runs.run_id
+                 where pull_runs.repository = ?1 and runs.sha = ?2))
+             order by head_sha = ?2 desc, number desc";
+        let rows = sqlx::query(statement)
             .bind(repository.as_str())
             .bind(sha.as_str())
             .fetch_all(&self.readers)

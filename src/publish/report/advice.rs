@@ -7,6 +7,10 @@ use crate::model::Conclusion;
 
 /// How the result came about, and what it does not say.
 pub(super) fn method(run: &RunReport) -> String {
+    if run.tally().compared() == 0 && run.wanted_baseline.is_some() {
+        return "How sure: there is nothing to compare with. Without `baseline=` a run is held against the base branch."
+            .to_owned();
+    }
     if run.tally().compared() == 0 {
         return "How sure: there is nothing to compare with yet. Once a commit of the base branch is measured, later runs are \
                 held against it."

@@ -121,7 +121,10 @@ impl Page<'_> {
             | Trigger::Imported { .. }
             | Trigger::AA) => code(&other.to_string(), NAME),
         };
-        format!("Commit {}, because of {trigger}{by}.", self.commit(&run.sha))
+        let against = run.wanted_baseline.as_ref();
+        let against =
+            against.map(|sha| format!(", held against {} as asked for", self.commit(sha))).unwrap_or_default();
+        format!("Commit {}, because of {trigger}{by}{against}.", self.commit(&run.sha))
     }
 
     fn target(&self, target: &TargetReport) -> String {

@@ -228,6 +228,10 @@ fn states() -> Vec<(&'static str, PullReport)> {
     named.run.wanted_baseline = Some(sha('b'));
     named.run.trigger = Trigger::Command { number: 4242 };
     all.push(("against_a_named_baseline", named));
+    let alone = series("median_ttft_ms", Some(Better::Lower), MetricClass::Primary, None, 114.7);
+    let mut unmeasured = measured(vec![alone]);
+    unmeasured.run.wanted_baseline = Some(sha('b'));
+    all.push(("against_a_baseline_that_is_not_measured", unmeasured));
     let mut many = measured((0..14).map(|_| worse()).collect());
     many.run.threshold_percent = 0.5;
     all.push(("more_than_ten", many));

@@ -176,8 +176,14 @@ fn result(run: &RunReport, on: &str, style: Style) -> String {
     }
     let (strong, rest) = match (tally.worse, tally.better) {
         _ if tally.compared() == 0 => {
-            let rest = "first measurement, there is nothing to compare with.".to_owned();
-            return text + &format!("{}{on}: {rest}", style.strong("No baseline yet"));
+            let (strong, rest) = match &run.wanted_baseline {
+                Some(wanted) => {
+                    let what = format!("{}, the baseline that was asked for, is not measured.", wanted.short());
+                    ("Nothing to compare with", what)
+                }
+                None => ("No baseline yet", "first measurement, there is nothing to compare with.".to_owned()),
+            };
+            return text + &format!("{}{on}: {rest}", style.strong(strong));
         }
         (0, 0) => (
             format!("No change of {} % or more", plain_percent(run.threshold_percent)),

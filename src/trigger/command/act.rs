@@ -1,7 +1,7 @@
 //! Doing what a command asks for: looked up and planned first, then written in one transaction with the answer.
 
 use super::parse::{Command, CommandFault, RunArguments};
-use super::rules::{HeadHistory, permit};
+use super::rules::{Asker, HeadHistory, permit};
 use super::tell::{Told, quoted, status, words};
 use super::{Asking, CommandOutcome, Place};
 use crate::config::ForkPolicy;
@@ -47,6 +47,12 @@ impl Acting<'_, '_> {
             Ok(command) => self.deed(command).await?,
         };
         self.write_down(deed, approval).await
+    }
+
+    /// Says that only the head is measured.
+    pub async fn passed_by(&self) -> Result<CommandOutcome, LookError> {
+        let text = "This commit is not the head any more, which alone is measured: `/benchd run` measures it.";
+        self.write_down(Deed::Say(Told::nothing(text)), None).await
     }
 
     fn refusal(&self, command: &Command, runs: &[PullRun]) -> Option<Deed> {
@@ -124,7 +130,7 @@ impl Acting<'_, '_> {
             (Origin::Fork, ForkPolicy::ApproveEachCommit) => {
                 let at = match place {
                     Place::Comment { at, .. } => Some(*at).filter(|at| came_after(row, *at)),
-                    Place::Check => Some(*now),
+                    Place::Check { .. } => Some(*now),
                 };
                 match at.filter(|_| *permission >= Permission::Write) {
                     Some(at) => {
@@ -245,25 +251,32 @@ impl Acting<'_, '_> {
         Ok(told.outcome)
     }
 
-    /// Owes the sign on the comment and the reply; of several refusals on one comment, one.
+    /// Owes the sign on the comment and the reply. Of several refusals on one comment one is told, of a stranger's on a
+    /// pull request, too.
     async fn tell(&self, write: &mut Write, told: &Told) -> Result<(), StoreError> {
-        let Asking { row, place, now, .. } = self.asking;
-        let Place::Comment { id, .. } = place else { return Ok(()) };
+        let Asking { row, place, by, now, .. } = self.asking;
         let owed = |key: String, what| Answer { repository: row.repository.clone(), number: row.number, key, what };
-        let comment = format!("{} comment {id}", row.repository);
-        if let Some(content) = told.reaction() {
+        if let (Place::Comment { id, .. }, Some(content)) = (place, told.reaction()) {
             let what = AnswerKind::Reaction { comment: *id, content };
-            let _once = write.owe_answer(&owed(format!("{comment} {}", content.as_str()), what), *now).await?;
+            let key = format!("{} comment {id} {}", row.repository, content.as_str());
+            let _once = write.owe_answer(&owed(key, what), *now).await?;
         }
         if let Some(text) = &told.reply {
-            let key = match told.outcome {
-                CommandOutcome::Refused => format!("{comment} refused"),
-                CommandOutcome::Done
-                | CommandOutcome::NothingToDo
-                | CommandOutcome::NotUnderstood
-                | CommandOutcome::Known => format!("{} reply", self.key),
+            let key = match (told.outcome, self.asking.asker(), place) {
+                (CommandOutcome::Refused, Asker::Stranger, _) => {
+                    format!("{}#{} refused {by}", row.repository, row.number)
+                }
+                (CommandOutcome::Refused, Asker::Permitted | Asker::Author, Place::Comment { id, .. }) => {
+                    format!("{} comment {id} refused", row.repository)
+                }
+                _ => format!("{} reply", self.key),
             };
-            let _once = write.owe_answer(&owed(key, AnswerKind::Reply { text: text.clone() }), *now).await?;
+            let text = match place {
+                Place::Comment { .. } => text.clone(),
+                // Beside a check nobody sees what is answered to.
+                Place::Check { sha } => format!("\"Re-run\" by {} beside the check of {sha}: {text}", quoted(by)),
+            };
+            let _once = write.owe_answer(&owed(key, AnswerKind::Reply { text }), *now).await?;
         }
         Ok(())
     }

@@ -80,8 +80,11 @@ enum Place {
         /// When it was written, by GitHub's time.
         at: DateTime<Utc>,
     },
-    /// The button beside a check run of this very commit.
-    Check,
+    /// The button beside a check run of this commit.
+    Check {
+        /// Which.
+        sha: CommitSha,
+    },
 }
 
 /// Who asks, about which pull request.
@@ -152,18 +155,21 @@ async fn look_at_comment(
     let Some(row) = seen(before, &repository.name, &pull, now) else {
         return again(context, look, now).await;
     };
-    let eyes = Answer {
-        repository: repository.name.clone(),
-        number,
-        key: format!("{} comment {id} eyes", repository.name),
-        what: AnswerKind::Reaction { comment: id, content: Reaction::Eyes },
-    };
-    let mut write = context.store.write(Step::AcknowledgeCommand).await?;
-    let _once = write.owe_answer(&eyes, now).await?;
-    write.commit().await?;
     let permission = github.permission(&repository.name, &author.login).await?;
     let place = Place::Comment { id, at: comment.created_at };
     let mut asking = Asking { context, repository, github, pull, row, by: author.login, permission, place, now };
+    // What strangers write costs little of what GitHub lets us write.
+    if asking.asker() != Asker::Stranger {
+        let eyes = Answer {
+            repository: repository.name.clone(),
+            number,
+            key: format!("{} comment {id} eyes", repository.name),
+            what: AnswerKind::Reaction { comment: id, content: Reaction::Eyes },
+        };
+        let mut write = context.store.write(Step::AcknowledgeCommand).await?;
+        let _once = write.owe_answer(&eyes, now).await?;
+        write.commit().await?;
+    }
     let mut answered = Vec::with_capacity(open.len());
     for (key, line) in open {
         let outcome = asking.answer(&key, &line.command).await?;
@@ -190,23 +196,23 @@ async fn look_at_check(
     if context.store.is_answered(&key).await? {
         return nothing("it is answered");
     }
-    let known = context.store.pulls_with_head(&repository.name, &sha).await?;
+    let known = context.store.pulls_of_commit(&repository.name, &sha).await?;
     let Some(before) = known.into_iter().find(|pull| pull.standing.is_open()) else {
-        return nothing("the commit is no head of an open pull request");
+        return nothing("the commit is of no open pull request");
     };
     let Some(pull) = github.pull(&repository.name, before.number).await? else {
         return nothing("the pull request is gone");
     };
-    if pull.head.sha != sha {
-        return nothing("the head has moved");
-    }
+    let is_head = pull.head.sha == sha;
     let Some(row) = seen(Some(before), &repository.name, &pull, now) else {
         return again(context, look, now).await;
     };
     let permission = github.permission(&repository.name, by).await?;
     let by = by.to_owned();
-    let mut asking = Asking { context, repository, github, pull, row, by, permission, place: Place::Check, now };
-    let outcome = asking.answer(&key, &Ok(Command::Rerun)).await?;
+    let place = Place::Check { sha };
+    let mut asking = Asking { context, repository, github, pull, row, by, permission, place, now };
+    let outcome =
+        if is_head { asking.answer(&key, &Ok(Command::Rerun)).await? } else { asking.passed_by(&key).await? };
     let commands = vec![AnsweredCommand { command: "rerun".to_owned(), outcome }];
     Ok(CommandAnswer::Answered { by: asking.by, commands })
 }
@@ -241,5 +247,10 @@ impl Asking<'_> {
         command: &Result<Command, parse::CommandFault>,
     ) -> Result<CommandOutcome, LookError> {
         Acting { asking: self, key }.answer(command).await
+    }
+
+    /// Answers somebody who wants an older head measured again, once.
+    async fn passed_by(&mut self, key: &str) -> Result<CommandOutcome, LookError> {
+        Acting { asking: self, key }.passed_by().await
     }
 }

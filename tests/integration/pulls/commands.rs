@@ -11,6 +11,19 @@ use super::{House, REPO, label_both};
 
 impl House {
     /// Somebody comments, and what follows.
+    /// Presses "Re-run" beside the check of a commit; what the pull request is told.
+    async fn wants_again(&self, pull: &PullRequest, by: &str, sha: &str) -> Vec<String> {
+        let before = self.told(pull).await.len();
+        let now = self.clock.now();
+        let facts = json!({"sender": by, "sha": sha, "name": "benchd", "external_id": null});
+        let mark = Mark::at_once(&REPO.parse().unwrap(), LookKind::CheckRun, 7, "rerequested", now).knowing(facts);
+        let mut write = self.context.store.write(Step::MarkFound).await.unwrap();
+        write.look_at(&mark, now).await.unwrap();
+        write.commit().await.unwrap();
+        self.take().await;
+        self.told(pull).await.split_off(before)
+    }
+
     async fn say(&self, pull: &PullRequest, by: &str, body: &str) -> Vec<String> {
         let before = self.told(pull).await.len();
         pull.by(by).comment(body);
@@ -70,16 +83,16 @@ async fn a_command_that_was_mended_is_done() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn strangers_are_refused_once_a_comment_and_authors_may_little() {
+async fn strangers_are_refused_once_and_authors_may_little() {
     let house = House::new("").await;
     let pull = house.own();
     let told = house.say(&pull, "mallory", "/benchd run\n/benchd cancel\n/benchd bogus").await;
-    assert_eq!((told.len(), told[0].as_str(), told[1].as_str()), (3, "eyes", "-1"), "{told:?}");
-    assert!(told[2].contains("write permission"));
-    for by in ["tess", "bob"] {
-        let told = house.say(&pull, by, "/benchd run").await;
-        assert_eq!((told[1].as_str(), told.len()), ("-1", 3), "{by}");
-    }
+    assert_eq!((told.len(), told[0].as_str()), (2, "-1"), "{told:?}");
+    assert!(told[1].contains("write permission"));
+    assert_eq!(house.say(&pull, "mallory", "/benchd run").await, ["-1"], "and not told why again");
+    assert_eq!(house.say(&pull, "tess", "/benchd run").await.len(), 2, "another is told");
+    let told = house.say(&pull, "bob", "/benchd run").await;
+    assert_eq!((told[0].as_str(), told[1].as_str(), told.len()), ("eyes", "-1", 3));
     let told = house.say(&pull, "bob", "/benchd status").await;
     assert_eq!((told[1].as_str(), told.len()), ("+1", 3));
     assert!(told[2].contains(&pull.head()) && told[2].contains("not measured"), "{told:?}");
@@ -168,18 +181,22 @@ async fn a_check_that_is_wanted_again_is_a_rerun_by_who_may() {
     label_both(&pull);
     house.hear().await;
     house.end_all().await;
-    for (by, sha, runs) in
-        [("mallory", pull.head(), 1), ("ann", "1".repeat(40), 1), ("ann", pull.head(), 2), ("ann", pull.head(), 2)]
-    {
-        let now = house.clock.now();
-        let facts = json!({"sender": by, "sha": sha, "name": "benchd", "external_id": null});
-        let mark = Mark::at_once(&REPO.parse().unwrap(), LookKind::CheckRun, 7, "rerequested", now).knowing(facts);
-        let mut write = house.context.store.write(Step::MarkFound).await.unwrap();
-        write.look_at(&mark, now).await.unwrap();
-        write.commit().await.unwrap();
-        house.take().await;
+    let first = pull.head();
+    for (by, sha, runs, told) in [
+        ("mallory", first.clone(), 1, "commands are taken from people with write permission"),
+        ("ann", "1".repeat(40), 1, ""),
+        ("ann", first.clone(), 2, ""),
+        ("ann", first.clone(), 2, "waits in the queue already"),
+    ] {
+        let said = house.wants_again(&pull, by, &sha).await;
         assert_eq!(house.runs(&pull).await.len(), runs, "{by} {sha}: one is open already");
+        assert_eq!(said.is_empty(), told.is_empty(), "{by} {sha}: {said:?}");
+        assert!(said.iter().all(|said| said.contains(told) && said.contains(&sha)), "{by} {sha}: {said:?}");
     }
+    pull.push(github_standin::CommitSpec::new("second").files(&["a.py"]));
+    house.hear().await;
+    let said = house.wants_again(&pull, "ann", &first).await;
+    assert!(said.len() == 1 && said[0].contains("not the head any more"), "{said:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
