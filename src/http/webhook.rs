@@ -206,3 +206,20 @@ async fn read<'d>(door: &'d Door, headers: &HeaderMap, body: Body) -> Result<(By
     }
     Ok((bytes.freeze(), memory))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn large_bodies_that_never_end_keep_no_small_delivery_out() {
+        let door = Door::new(&GithubConfig::default());
+        let _held_by_others = door.memory.try_acquire_many(MAX_BYTES_AT_ONCE.try_into().unwrap()).unwrap();
+        let length = |bytes: usize| HeaderMap::from_iter([(header::CONTENT_LENGTH, bytes.into())]);
+        let (small, large) = (vec![b' '; SMALL_BYTES], vec![b' '; SMALL_BYTES + 1]);
+        assert_eq!(read(&door, &length(small.len()), small.clone().into()).await.unwrap().0, small);
+        for unknown_or_large in [HeaderMap::new(), length(large.len())] {
+            assert!(read(&door, &unknown_or_large, large.clone().into()).await.is_err());
+        }
+    }
+}
